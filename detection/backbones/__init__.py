@@ -1,0 +1,1 @@
+"""Published networks, and the reader of published weights."""

@@ -1,0 +1,82 @@
+"""What every backbone offers to a detector."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detection.backbones.receptive_field import ReceptiveField, receptive_field
+
+
+class Backbone(nn.Module):
+    """Convolutions, the two fully connected layers behind them, and how to feed them.
+
+    Args:
+        conv: layers from image to map, one after the other.
+        fc6: takes the map, pooled to a grid and flattened (channels, rows, columns).
+        fc7: takes fc6's output.
+        fc6_grid: side of that grid.
+        mean: of each of R, G, B, for pixels in [0, 1].
+        std: likewise.
+
+    Attributes:
+        channels: of the map.
+        pretrained: whether weights were loaded; without, a detector must learn them first.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        conv: nn.Sequential,
+        fc6: nn.Linear,
+        fc7: nn.Linear,
+        fc6_grid: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.conv = conv
+        self.fc6 = fc6
+        self.fc7 = fc7
+        self.fc6_grid = fc6_grid
+        self.channels = fc6.in_features // fc6_grid**2
+        self.pretrained = False
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    def give_fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """Hand fc6 and fc7 over to a detector's head: from then on they are not of the backbone."""
+        fc6, fc7 = self.fc6, self.fc7
+        del self.fc6, self.fc7
+        return fc6, fc7
+
+    @property
+    def field(self) -> ReceptiveField:
+        """Stride, size and offset of the map's receptive fields."""
+        return receptive_field(self.conv)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(..., 3, H, W) RGB, uint8 in 0 to 255 or floats in [0, 1] → what the network expects."""
+        if not images.is_floating_point():
+            images = images.float() / 255
+        return (images - self.mean) / self.std
+
+
+def initialize(net: nn.Module) -> None:
+    """He's initialisation, with which these networks train from nothing without batch norm."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def scaled(channels: int, width: float) -> int:
+    """A number of channels, scaled for small experiments; a multiple of 8.
+
+    >>> scaled(384, 0.25), scaled(384, 1.0)
+    (96, 384)
+    """
+    return max(8, round(channels * width / 8) * 8)

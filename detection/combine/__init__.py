@@ -1,0 +1,1 @@
+"""From many scored boxes to few."""

@@ -1,0 +1,120 @@
+"""Checks a composed config against its own defaults: an option has the type of its default."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from detection.command_line import did_you_mean
+from detection.errors import UserError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+# Keyword arguments of Lightning's classes go here freely; Lightning checks their names.
+OPEN_ENDED = ("callbacks", "logger", "trainer", "hydra", "published")
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Refuse unknown keys and wrong types in what the user set on the command line.
+
+    Raises:
+        UserError: names the option, its value, the type wanted, and the nearest right name.
+    """
+    hydra_cfg = HydraConfig.get()
+    loader = GlobalHydra.instance().config_loader()
+    groups = loader.list_groups("")
+    chosen = [o for o in hydra_cfg.overrides.task if is_choice(o, groups)]
+    name = str(hydra_cfg.job.config_name)
+    defaults = loader.load_configuration(name, overrides=chosen, run_mode=RunMode.RUN)
+    compare(cfg, defaults, "")
+
+
+def is_choice(override: str, groups: list[str]) -> bool:
+    """Whether an override picks a group's config (`model=rcnn`) and does not set a value.
+
+    >>> is_choice("data=voc", ["data"]), is_choice("data.root=x", ["data"])
+    (True, False)
+    """
+    return override.lstrip("+~").partition("=")[0].split("@")[0].split("/")[0] in groups
+
+
+def compare(given: DictConfig, default: DictConfig, where: str) -> None:
+    """Walk two configs side by side; see `check_config`."""
+    for raw_key in given:
+        key = f"{where}{raw_key}"
+        if key in OPEN_ENDED:
+            continue
+        if raw_key not in default:
+            hint = did_you_mean(key, leaf_names(default, where))
+            raise UserError(f"there is no option '{key}'{hint}")
+        if OmegaConf.is_missing(given, raw_key):
+            raise UserError(f"{key} must be given: {key}=VALUE")
+        if OmegaConf.is_interpolation(given, raw_key):
+            continue
+        ours, theirs = given[raw_key], default_value(default, str(raw_key))
+        if isinstance(ours, DictConfig) and isinstance(theirs, DictConfig):
+            compare(ours, theirs, f"{key}.")
+        elif ours != theirs and not fits(plain(ours), plain(theirs)):
+            raise UserError(
+                f"{key}={plain(ours)!r} is {kind(plain(ours))}, but {kind(plain(theirs))} "
+                f"is wanted, such as {key}={plain(theirs)}"
+            )
+
+
+def default_value(default: DictConfig, key: str) -> Any:
+    """The default, or None where it must be given by the user."""
+    return None if OmegaConf.is_missing(default, key) else default[key]
+
+
+def plain(value: Any) -> Any:
+    """A config value as a plain one."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def fits(value: Any, default: Any) -> bool:
+    """Whether a value may stand where `default` stands.
+
+    >>> fits(1, 0.5), fits("a", 0.5), fits(None, 0.5), fits(None, {"x": 1}), fits([1], [0.5])
+    (True, False, False, True, True)
+    """
+    if default is None or (value is None and isinstance(default, str | dict | list)):
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    if isinstance(default, list):
+        return isinstance(value, list) and (
+            not default or all(fits(item, default[0]) for item in value)
+        )
+    if isinstance(default, str):
+        return isinstance(value, str | int | float)  # an image id or a path may look like a number
+    return isinstance(value, type(default))
+
+
+def kind(value: Any) -> str:
+    """A type in a user's words."""
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    names |= {list: "a list", dict: "a group of options", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def leaf_names(cfg: DictConfig, where: str = "") -> list[str]:
+    """Dotted names of all options of a config, groups included."""
+    names: list[str] = []
+    for key in cfg:
+        names.append(f"{where}{key}")
+        plain_leaf = OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key)
+        if not plain_leaf and isinstance(cfg[key], DictConfig):
+            names += leaf_names(cfg[key], f"{where}{key}.")
+    return names
+
+
+def known_names() -> list[str]:
+    """Every option of the default config, for hints."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return leaf_names(compose("train"))

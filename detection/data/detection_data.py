@@ -1,0 +1,140 @@
+"""The LightningDataModule of every detection data set in VOC's layout."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from detection.data.sampler import ShardSampler
+from detection.data.samples import BadBoxes, DetectionDataset, Sample, find_classes
+from detection.data.voc_folder import VOCFolder, split_ids
+from detection.errors import UserError
+from detection.metrics.voc_ap import Interpolation
+from detection.proposals.recall import ProposalRecall, recall_report
+from detection.proposals.selective_search import SelectiveSearch
+from detection.proposals.store import open_store
+
+log = logging.getLogger(__name__)
+
+
+class DetectionData(pl.LightningDataModule):
+    """Images, truths and proposals of the splits "train", "val" (may be missing) and "test".
+
+    Args:
+        name: what a person calls the data; part of the names of its caches.
+        source: makes sure that the data is on disk, and gives its folder; called with `root`.
+        root: the user's own folder, or None for the source's.
+        splits: list to take for "train", "val" and "test"; None finds one (see `split_ids`).
+        fractions: shares of a stratified split where the folder has no lists.
+        split_seed: of that split.
+        classes: names in the order of their labels; None: found in the annotations.
+        bad_boxes: "clip" or "refuse" (see `DetectionDataset`).
+        train_on_difficult: keep difficult objects in training, as the original code did.
+        val_images: at most so many images are looked at in validation.
+        num_workers: processes that decode images, for each process that trains.
+        processes: processes that compute proposals.
+        cache: folder of the proposals.
+        interpolation: of the headline AP: "11point" (VOC 2007) or "area".
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        source: Callable[[str | None], Path],
+        root: str | None,
+        splits: dict[str, str | None],
+        fractions: dict[str, float],
+        split_seed: int,
+        classes: Sequence[str] | None,
+        bad_boxes: BadBoxes,
+        train_on_difficult: bool,
+        val_images: int,
+        num_workers: int,
+        processes: int,
+        cache: str,
+        interpolation: Interpolation,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.source = source
+        self.root = root
+        self.split_options = (splits, fractions, split_seed)
+        self.classes = classes
+        self.bad_boxes: BadBoxes = bad_boxes
+        self.train_on_difficult = train_on_difficult
+        self.val_images = val_images
+        self.num_workers = num_workers
+        self.processes = processes
+        self.cache = Path(cache)
+        self.interpolation: Interpolation = interpolation
+        self.class_names: list[str] = []
+        self.datasets: dict[str, DetectionDataset] = {}
+        self.recall: dict[str, float] = {}
+
+    def read(self, splits: Sequence[str] = ("train", "val", "test")) -> None:
+        """Fetch the data if need be, and read and check its annotations.
+
+        Raises:
+            UserError: whatever is wrong with folders, lists and annotations.
+        """
+        folder = VOCFolder(self.source(self.root))
+        ids = split_ids(folder, *self.split_options)
+        every_id = sorted({i for split in ids.values() for i in split})
+        self.class_names = list(self.classes or find_classes(folder, every_id))
+        if "val" in ids:
+            ids["val"] = ids["val"][: self.val_images]
+        for split in splits:
+            if split not in ids:
+                continue
+            keep = self.train_on_difficult or split != "train"
+            dataset = DetectionDataset(folder, ids[split], self.class_names, self.bad_boxes, keep)
+            if dataset.num_objects == 0 and split != "val":
+                raise UserError(
+                    f"no image of the {split} split of {folder.root} holds an object: choose "
+                    f"other lists with data.splits.{split}="
+                )
+            self.datasets[split] = dataset
+            log.info("%s %s: %d images, %d objects, %d classes", self.name, split, len(dataset),
+                     dataset.num_objects, len(self.class_names))
+
+    def find_proposals(self, search: SelectiveSearch) -> None:
+        """Give every split its proposals, computed where they are not on disk; report recall."""
+        for split, dataset in self.datasets.items():
+            name = f"{self.name}-{split}"
+            dataset.store = open_store(
+                self.cache, name, dataset.paths, search, self.processes
+            )
+            recall = ProposalRecall.of(dataset)
+            log.info("%s", recall_report(name, recall))
+            if split == "test":
+                self.recall = recall.figures()
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there are images to validate on."""
+        return "val" in self.datasets and len(self.datasets["val"]) > 0
+
+    def loader(self, split: str, sampler: ShardSampler | None = None) -> DataLoader[Sample]:
+        """Batches of one image, in order; each process its own images if there are several."""
+        dataset = self.datasets[split]
+        trainer = self.trainer
+        if sampler is None:
+            rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+            sampler = ShardSampler(len(dataset), rank, world)
+        return DataLoader(
+            dataset,
+            batch_size=1,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=one_sample,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def one_sample(batch: list[Sample]) -> Sample:
+    """Images differ in size, so a batch is one image."""
+    return batch[0]

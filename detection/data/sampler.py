@@ -1,0 +1,31 @@
+"""Which images a process takes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DistributedSampler
+
+
+class ShardSampler(DistributedSampler[Any]):
+    """Every image exactly once over all processes, in order: rank, rank + world, ...
+
+    Lightning leaves an instance of `DistributedSampler` alone where it would otherwise add its
+    own, which repeats images until the processes hold equally many.
+
+    Args:
+        length: images in the data set.
+        rank: this process, from 0.
+        world_size: processes.
+    """
+
+    def __init__(self, length: int, rank: int, world_size: int) -> None:
+        self.indices = range(rank, length, world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order is the same in every epoch."""

@@ -1,0 +1,105 @@
+"""The reader of PASCAL VOC annotations: one XML file an image."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from detection.errors import UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named part of an object, such as a person's head; its box is half-open."""
+
+    name: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class VOCObject:
+    """One annotated object. The box is half-open: x1 = xmin - 1, x2 = xmax."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool = False
+    truncated: bool = False
+    occluded: bool = False
+    pose: str = "Unspecified"
+    parts: list[Part] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class VOCAnnotation:
+    """All that a VOC annotation says of one image; `objects` may be empty (pure background)."""
+
+    path: Path
+    filename: str
+    width: int
+    height: int
+    objects: list[VOCObject]
+
+
+def read_annotation(path: Path) -> VOCAnnotation:
+    """One VOC annotation file.
+
+    Raises:
+        UserError: the file is missing or malformed; names the file and the field.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except FileNotFoundError:
+        raise UserError(f"annotation {path} is missing: add it, or take the image off its list") from None
+    except ElementTree.ParseError as error:
+        raise UserError(f"annotation {path} is not well-formed XML: {error}") from None
+    width, height = (int(number(root, f"size/{name}", path)) for name in ("width", "height"))
+    objects = [read_object(node, path, n) for n, node in enumerate(root.iterfind("object"), 1)]
+    return VOCAnnotation(path, (root.findtext("filename") or "").strip(), width, height, objects)
+
+
+def read_object(node: ElementTree.Element, path: Path, index: int) -> VOCObject:
+    """One `<object>`; `index` counts from 1, for messages."""
+    where = f"object {index}"
+    name = (node.findtext("name") or "").strip()
+    if not name:
+        raise UserError(f"annotation {path}: {where} has no <name>")
+    parts = [
+        Part((part.findtext("name") or "").strip(), read_box(part, path, f"{where} part"))
+        for part in node.iterfind("part")
+    ]
+    flags = {key: flag(node, key, path) for key in ("difficult", "truncated", "occluded")}
+    pose = (node.findtext("pose") or "").strip() or "Unspecified"
+    return VOCObject(name, read_box(node, path, f"{where} ({name})"), **flags, pose=pose, parts=parts)
+
+
+def read_box(
+    node: ElementTree.Element, path: Path, where: str
+) -> tuple[float, float, float, float]:
+    """A `<bndbox>` (1-based, inclusive) as a half-open box."""
+    box = node.find("bndbox")
+    if box is None:
+        raise UserError(f"annotation {path}: {where} has no <bndbox>")
+    x1, y1, x2, y2 = (number(box, k, path, where) for k in ("xmin", "ymin", "xmax", "ymax"))
+    return x1 - 1, y1 - 1, x2, y2
+
+
+def number(node: ElementTree.Element, field_name: str, path: Path, where: str = "") -> float:
+    """The number in a field."""
+    text = node.findtext(field_name)
+    place = f"{where} <{field_name}>".strip()
+    if text is None:
+        raise UserError(f"annotation {path}: {place} is missing")
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):  # also refuses nan
+        raise UserError(f"annotation {path}: {place} is {text!r}, not a number")
+    return value
+
+
+def flag(node: ElementTree.Element, field_name: str, path: Path) -> bool:
+    """A 0/1 field; absent or empty is 0, as labelling programs write it."""
+    text = (node.findtext(field_name) or "0").strip() or "0"
+    if text not in ("0", "1"):
+        raise UserError(f"annotation {path}: <{field_name}> is {text!r}, neither 0 nor 1")
+    return text == "1"

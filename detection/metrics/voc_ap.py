@@ -1,0 +1,131 @@
+"""Average precision as PASCAL VOC's development kit computes it (VOCevaldet.m)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Interpolation = Literal["11point", "area"]
+
+# 0:0.1:1 in floating point, where 0.3 is 0.30000000000000004: a recall of exactly 0.3 misses it
+RECALL_POINTS = torch.arange(11, dtype=torch.double) * 0.1
+
+
+@dataclass(frozen=True)
+class PRCurve:
+    """Precision and recall of one class, one point a detection, best first.
+
+    Attributes:
+        precision: (K,) double.
+        recall: (K,) double.
+        scores: (K,) double; hits on difficult truths are left out.
+        num_truths: truths that are not difficult.
+    """
+
+    precision: Tensor
+    recall: Tensor
+    scores: Tensor
+    num_truths: int
+
+    def average_precision(self, interpolation: Interpolation) -> float:
+        """AP; nan where the class has no truth.
+
+        Args:
+            interpolation: "11point" as in 2007, or the "area" under the envelope, as since 2010.
+        """
+        if self.num_truths == 0:
+            return float("nan")
+        if interpolation == "11point":
+            reached = self.recall[None] >= RECALL_POINTS[:, None]  # (11, K)
+            best = torch.where(reached, self.precision, 0.0)
+            return float(best.amax(dim=1).mean()) if best.numel() else 0.0
+        zero, one = self.recall.new_zeros(1), self.recall.new_ones(1)
+        recall = torch.cat([zero, self.recall, one])
+        precision = torch.cat([zero, self.precision, zero])
+        envelope = precision.flip(0).cummax(dim=0).values.flip(0)
+        return float((recall.diff() * envelope[1:]).sum())
+
+
+def judge(found: Tensor, truth: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+    """What each detection is: 1 a hit, 0 a false alarm, -1 a hit on a difficult truth, ignored.
+
+    A detection is held against the truth of its image and class that it overlaps most (the first
+    of equals), difficult and already hit ones included. The first to hit a truth, by score, is
+    right; later ones are false.
+
+    Args:
+        found: (D, 7) double: image, label, score, xyxy.
+        truth: (T, 7) double: image, label, difficult, xyxy.
+        iou_threshold: an overlap of exactly this is a hit.
+
+    Returns:
+        (D,) int64 order of the detections by falling score, equal scores in their given order;
+        (D,) int8 verdicts, in the given order.
+    """
+    order = torch.argsort(found[:, 2], descending=True, stable=True)
+    overlap, match = best_truths(found, truth)
+    verdict = torch.zeros(len(found), dtype=torch.int8)
+    enough = overlap >= iou_threshold
+    difficult = torch.zeros_like(enough)
+    difficult[enough] = truth[match[enough], 2] > 0
+    verdict[enough & difficult] = -1
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    fair = enough & ~difficult
+    first = torch.full((len(truth),), len(found), dtype=torch.long)
+    first.scatter_reduce_(0, match[fair], rank[fair], "amin")
+    hits = fair.nonzero().flatten()
+    verdict[hits[rank[hits] == first[match[hits]]]] = 1
+    return order, verdict
+
+
+def best_truths(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest IoU of each detection with a truth of its image and class, and that truth's row.
+
+    All pairs of the same image and class are laid out flat, so that nothing loops and nothing is
+    padded. Detections without such a truth get -1 and row 0.
+    """
+    num_labels = 1 + int(max(rows[:, 1].max() if len(rows) else 0 for rows in (found, truth)))
+    truth_key, by_key = (truth[:, 0] * num_labels + truth[:, 1]).sort(stable=True)
+    found_key = found[:, 0] * num_labels + found[:, 1]
+    start = torch.searchsorted(truth_key, found_key)
+    count = torch.searchsorted(truth_key, found_key, right=True) - start
+    detection = torch.arange(len(found)).repeat_interleave(count)  # (pairs,)
+    ends = count.cumsum(0)
+    within = torch.arange(len(detection)) - (ends - count)[detection]
+    row = by_key[start[detection] + within]
+    iou = paired_iou(found[detection, 3:], truth[row, 3:])
+    best = torch.full((len(found),), -1.0, dtype=torch.double)
+    best.scatter_reduce_(0, detection, iou, "amax")
+    match = torch.full((len(found),), len(truth), dtype=torch.long)
+    top = iou == best[detection]
+    match.scatter_reduce_(0, detection[top], row[top], "amin")  # the first of equals
+    return best, match.masked_fill(best < 0, 0)
+
+
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of row with row, (P,) double; half-open boxes."""
+    side = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
+    inter = side.prod(dim=1)
+    union = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - inter
+    return torch.where(union > 0, inter / union, 0.0)
+
+
+def pr_curves(
+    found: Tensor, truth: Tensor, num_classes: int, iou_threshold: float
+) -> list[PRCurve]:
+    """The curve of each class; see `judge` for the arguments."""
+    order, verdict = judge(found, truth, iou_threshold)
+    order = order[verdict[order] >= 0]
+    labels, scores = found[order, 1], found[order, 2]
+    hit = verdict[order] == 1
+    curves = []
+    for label in range(num_classes):
+        mine = labels == label
+        right = hit[mine].double().cumsum(0)
+        count = torch.arange(1, len(right) + 1, dtype=torch.double)
+        total = int(((truth[:, 1] == label) & (truth[:, 2] == 0)).sum())
+        recall = right / max(total, 1)
+        curves.append(PRCurve(right / count, recall, scores[mine], total))
+    return curves

@@ -1,0 +1,146 @@
+"""PASCAL VOC's mean average precision as a torchmetrics metric."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from detection.metrics.voc_ap import Interpolation, PRCurve, pr_curves
+
+
+class VOCMeanAveragePrecision(Metric):
+    """mAP by the rules of VOC's development kit; see `voc_ap.judge`.
+
+    Its state is two tables, a row a detection and a row a truth, so that processes may hold
+    different numbers of images. Images that come twice count once.
+
+    Args:
+        num_classes: C.
+        iou_threshold: an overlap of exactly this is a hit.
+        interpolation: "11point" as in 2007, or "area" as since 2010.
+
+    >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    >>> metric = VOCMeanAveragePrecision(num_classes=1)
+    >>> metric.update(
+    ...     [{"boxes": box, "scores": torch.tensor([0.9]), "labels": torch.tensor([0])}],
+    ...     [{"boxes": box, "labels": torch.tensor([0])}],
+    ... )
+    >>> metric.compute()["map"].item()
+    1.0
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    found: list[Tensor]
+    truth: list[Tensor]
+    images: list[Tensor]
+
+    def __init__(
+        self, num_classes: int, iou_threshold: float = 0.5, interpolation: Interpolation = "area"
+    ) -> None:
+        super().__init__(compute_with_cache=False)
+        if interpolation not in ("11point", "area"):
+            raise ValueError(f'interpolation is "11point" or "area", not {interpolation!r}')
+        self.num_classes = num_classes
+        self.iou_threshold = iou_threshold
+        self.interpolation: Interpolation = interpolation
+        self.add_state("found", default=[], dist_reduce_fx="cat")  # (D, 7) image, label, score, box
+        self.add_state("truth", default=[], dist_reduce_fx="cat")  # (T, 7) ... difficult, box
+        self.add_state("images", default=[], dist_reduce_fx="cat")  # (I, 3) image, rows in found, in truth
+
+    def update(
+        self,
+        preds: Sequence[Mapping[str, Tensor]],
+        targets: Sequence[Mapping[str, Tensor]],
+        image_ids: Sequence[int] | None = None,
+    ) -> None:
+        """Take in some images.
+
+        Args:
+            preds: for each image `boxes` (K, 4) half-open xyxy, `scores` (K,), `labels` (K,).
+            targets: for each image `boxes` (N, 4), `labels` (N,) and, optionally, `difficult` (N,)
+                bool.
+            image_ids: a number for each image, the same in every process; needed where processes
+                may see the same image.
+
+        Raises:
+            ValueError: the lists differ in length, or a label is outside [0, C).
+        """
+        if image_ids is None:
+            rank, world = rank_and_world()
+            seen = sum(len(t) for t in self.images)
+            image_ids = [(seen + i) * world + rank for i in range(len(preds))]
+        if not len(preds) == len(targets) == len(image_ids):
+            raise ValueError(f"{len(preds)} predictions, {len(targets)} targets")
+        for pred, target, image in zip(preds, targets, image_ids, strict=True):
+            difficult = target.get("difficult", torch.zeros_like(target["labels"]))
+            self.found.append(rows(image, pred["labels"], pred["scores"], pred["boxes"]))
+            self.truth.append(rows(image, target["labels"], difficult, target["boxes"]))
+            for table in (self.found[-1], self.truth[-1]):
+                if len(table) and not 0 <= table[:, 1].min() <= table[:, 1].max() < self.num_classes:
+                    raise ValueError(f"image {image}: a label is outside 0 to {self.num_classes - 1}")
+            sizes = [image, len(self.found[-1]), len(self.truth[-1])]
+            self.images.append(torch.tensor([sizes], device=self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """`map`, the mean over the classes that have truths (nan if none), and `ap` (C,)."""
+        return self.summary(self.curves(), self.interpolation)
+
+    def curves(self) -> list[PRCurve]:
+        """The precision-recall curve of each class."""
+        return pr_curves(*self.tables(), self.num_classes, self.iou_threshold)
+
+    @staticmethod
+    def summary(curves: Sequence[PRCurve], interpolation: Interpolation) -> dict[str, Tensor]:
+        """`map` and `ap` of some curves, under either interpolation."""
+        ap = torch.tensor([c.average_precision(interpolation) for c in curves], dtype=torch.double)
+        return {"map": ap.nanmean(), "ap": ap}
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """All detections (D, 7) and truths (T, 7), on the CPU, in the order of the images.
+
+        The order is the same however the images were spread over processes.
+        """
+        images = joined(self.images, 3).long()
+        return (
+            in_image_order(joined(self.found, 7), images[:, 0], images[:, 1]),
+            in_image_order(joined(self.truth, 7), images[:, 0], images[:, 2]),
+        )
+
+
+def rows(image: int, labels: Tensor, values: Tensor, boxes: Tensor) -> Tensor:
+    """(N, 7) double: image, label, value, box."""
+    columns = [torch.full_like(labels, image), labels, values]
+    left = torch.stack([c.double() for c in columns], dim=1)
+    return torch.cat([left, boxes.double().reshape(-1, 4)], dim=1).detach()
+
+
+def joined(table: list[Tensor] | Tensor, columns: int) -> Tensor:
+    """A state as one double table on the CPU: a list of blocks, or one block after gathering."""
+    blocks = table if isinstance(table, list) else [table]
+    return torch.cat([torch.zeros(0, columns), *(block.cpu() for block in blocks)]).double()
+
+
+def in_image_order(table: Tensor, images: Tensor, counts: Tensor) -> Tensor:
+    """A table sorted by image, rows of an image in their given order, without repeats.
+
+    Args:
+        table: rows of image after image, as they were taken in.
+        images: (I,) the images in that order; of one that comes again, the first block counts.
+        counts: (I,) rows of each.
+    """
+    order = torch.argsort(images, stable=True)
+    repeated = torch.zeros(len(images), dtype=torch.bool)
+    repeated[order[1:]] = images[order[1:]] == images[order[:-1]]
+    kept = table[~repeated.repeat_interleave(counts)]
+    return kept[torch.argsort(kept[:, 0], stable=True)]
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process, and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,1 @@
+"""Where to look: boxes that may hold an object."""

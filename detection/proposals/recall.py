@@ -1,0 +1,62 @@
+"""How many of the truths the proposals cover."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from detection.boxes import best_overlaps
+
+
+class WithProposals(Protocol):
+    """Truths (boxes, labels, difficult) and proposals of each image of a data set."""
+
+    truths: list[tuple[Tensor, Tensor, Tensor]]
+
+    def proposals(self, index: int) -> Tensor:
+        """The (P, 4) proposals of an image."""
+        ...
+
+
+@dataclass(frozen=True)
+class ProposalRecall:
+    """Share of the truths (difficult ones apart) that some proposal covers.
+
+    Attributes:
+        best_iou: (T,) IoU of each truth with its best proposal.
+        boxes_per_image: mean number of proposals.
+    """
+
+    best_iou: Tensor
+    boxes_per_image: float
+
+    @classmethod
+    def of(cls, dataset: WithProposals) -> "ProposalRecall":
+        """Measured on all images of a data set."""
+        best, count = [torch.zeros(0)], 0
+        for index, (boxes, _, difficult) in enumerate(dataset.truths):
+            proposals = dataset.proposals(index)
+            count += len(proposals)
+            best.append(best_overlaps(boxes[~difficult], proposals)[0])
+        return cls(torch.cat(best), count / max(1, len(dataset.truths)))
+
+    def at(self, iou: float) -> float:
+        """Recall at an overlap; nan without truths."""
+        return float((self.best_iou >= iou).float().mean())
+
+    def figures(self) -> dict[str, float]:
+        """The figures of `metrics.json`."""
+        return {
+            "proposals/recall_0.5": self.at(0.5),
+            "proposals/recall_0.7": self.at(0.7),
+            "proposals/boxes_per_image": self.boxes_per_image,
+        }
+
+
+def recall_report(name: str, recall: ProposalRecall) -> str:
+    """One line for a person."""
+    return (
+        f"proposals of {name}: {recall.boxes_per_image:.0f} boxes an image, recall "
+        f"{recall.at(0.5):.1%} at IoU 0.5, {recall.at(0.7):.1%} at IoU 0.7"
+    )

@@ -1,0 +1,126 @@
+"""Which windows of a data set are objects, which are background, and which are trained on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detection.boxes import best_overlaps
+from detection.data.samples import DetectionDataset
+from detection.errors import UserError
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of many images, a row each.
+
+    Attributes:
+        image: (R,) int64 index in the data set.
+        box: (R, 4) float32.
+        label: (R,) int64 in [0, C], C for background.
+    """
+
+    image: NDArray[np.int64]
+    box: NDArray[np.float32]
+    label: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def take(self, rows: NDArray[np.int64]) -> "Windows":
+        """Some rows."""
+        return Windows(self.image[rows], self.box[rows], self.label[rows])
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """What counts as object and as background in fine-tuning (SPP-net, section 4.1).
+
+    Attributes:
+        foreground_min_iou: overlap with a truth from which a window is that object.
+        background_min_iou: windows that overlap less with every truth are ignored ...
+        background_max_iou: ... and those from here on too; background lies between.
+    """
+
+    foreground_min_iou: float
+    background_min_iou: float
+    background_max_iou: float
+
+
+def label_windows(
+    dataset: DetectionDataset, rule: WindowRule, num_classes: int
+) -> tuple[Windows, Windows]:
+    """All object windows and all background windows of a data set; truths are windows too."""
+    objects, background = [], []
+    for index, (truths, labels, _) in enumerate(dataset.truths):
+        boxes = torch.cat([truths, dataset.proposals(index)])
+        overlap, match = best_overlaps(boxes, truths)
+        is_object = overlap >= rule.foreground_min_iou
+        is_background = (overlap >= rule.background_min_iou) & (overlap < rule.background_max_iou)
+        objects.append(as_windows(index, boxes[is_object], labels[match[is_object]]))
+        nothing = torch.full((int(is_background.sum()),), num_classes)
+        background.append(as_windows(index, boxes[is_background], nothing))
+    return joined(objects), joined(background)
+
+
+def as_windows(index: int, boxes: Tensor, labels: Tensor) -> Windows:
+    """Windows of one image."""
+    images = np.full(len(boxes), index, np.int64)
+    return Windows(images, boxes.numpy(), labels.long().numpy())
+
+
+def joined(parts: list[Windows]) -> Windows:
+    """Windows of several images as one table."""
+    return Windows(
+        np.concatenate([p.image for p in parts]),
+        np.concatenate([p.box for p in parts]),
+        np.concatenate([p.label for p in parts]),
+    )
+
+
+def draw(
+    objects: Windows,
+    background: Windows,
+    batches: int,
+    per_batch: tuple[int, int],
+    generator: np.random.Generator,
+) -> Windows:
+    """Windows for some batches, one batch after the other: objects first, then background.
+
+    Drawn over the whole data set without putting back, as long as there are enough.
+
+    Args:
+        objects: all object windows.
+        background: all background windows.
+        batches: how many batches.
+        per_batch: object and background windows in each.
+        generator: of the choice.
+
+    Raises:
+        UserError: there is nothing to draw from.
+    """
+    for table, what in ((objects, "object"), (background, "background")):
+        if len(table) == 0:
+            raise UserError(
+                f"the training images give no {what} window to fine-tune on: look at the "
+                "proposals' recall, and at model.stages.finetune.rule"
+            )
+    columns = []
+    for table, count in zip((objects, background), per_batch, strict=True):
+        rows = draw_rows(len(table), batches * count, generator)
+        columns.append((table.take(rows), batches, count))
+    shaped = [
+        (w.image.reshape(b, n), w.box.reshape(b, n, 4), w.label.reshape(b, n))
+        for w, b, n in columns
+    ]
+    image, box, label = (np.concatenate(parts, axis=1) for parts in zip(*shaped, strict=True))
+    return Windows(image.reshape(-1), box.reshape(-1, 4), label.reshape(-1))
+
+
+def draw_rows(available: int, wanted: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Row numbers, each used equally often (to within one)."""
+    rounds = -(-wanted // available)
+    rows = [generator.permutation(available) for _ in range(rounds)]
+    return np.concatenate(rows)[:wanted].astype(np.int64)

@@ -1,0 +1,158 @@
+"""Test images with right, false and missed boxes told apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detection.data.samples import DetectionDataset
+from detection.images import read_image
+from detection.metrics.voc_ap import PRCurve, best_truths, judge
+
+COLOURS = {"right": (34, 160, 84), "false": (222, 57, 57), "missed": (245, 166, 35)}
+SIDE_PX = 420  # longer side of a picture
+LINE_PX = 2
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One box to draw: kind ("right", "false" or "missed"), label, score (nan if missed), xyxy."""
+
+    kind: str
+    label: int
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test image with its boxes.
+
+    Attributes:
+        image_id: its name.
+        pixels: (H, W, 3) RGB with boxes drawn.
+        plain: (H, W, 3) RGB without.
+        scale: of both, against the original.
+        boxes: what was drawn, in the original's pixels.
+        quality: F1 of its detections.
+    """
+
+    image_id: str
+    pixels: NDArray[np.uint8]
+    plain: NDArray[np.uint8]
+    scale: float
+    boxes: list[Shown]
+    quality: float
+
+
+def make_gallery(
+    dataset: DetectionDataset,
+    tables: tuple[Tensor, Tensor],
+    curves: Sequence[PRCurve],
+    class_names: Sequence[str],
+    count: int,
+) -> dict[str, list[Picture]]:
+    """The best, the worst and some random images, `count` of each.
+
+    Detections are shown from the score on at which their class's F1 is best.
+    """
+    shown = boxes_to_show(len(dataset), tables, curves)
+    quality = np.array([f1(boxes) for boxes in shown])
+    size = np.array([len(boxes) for boxes in shown])
+    busy = np.flatnonzero(size > 0)
+    by_quality = busy[np.lexsort((-size[busy], -quality[busy]))]
+    rng = np.random.default_rng(0)
+    groups = {
+        "best": by_quality[:count],
+        "worst": by_quality[::-1][:count],
+        "random": rng.permutation(len(dataset))[:count],
+    }
+    return {
+        name: [picture(dataset, int(i), shown[int(i)], class_names) for i in chosen]
+        for name, chosen in groups.items()
+    }
+
+
+def boxes_to_show(
+    images: int, tables: tuple[Tensor, Tensor], curves: Sequence[PRCurve]
+) -> list[list[Shown]]:
+    """For each image its right, false and missed boxes."""
+    found, truth = tables
+    least = torch.tensor([best_f1_score(curve) for curve in curves], dtype=torch.double)
+    found = found[found[:, 2] >= least[found[:, 1].long()]]
+    _, verdict = judge(found, truth, 0.5)
+    overlap, match = best_truths(found, truth)
+    hit = set(match[(verdict != 0) & (overlap >= 0.5)].tolist())
+    result: list[list[Shown]] = [[] for _ in range(images)]
+    for row, right in zip(found.tolist(), verdict.tolist(), strict=True):
+        if right >= 0:
+            kind = "right" if right else "false"
+            result[int(row[0])].append(Shown(kind, int(row[1]), row[2], tuple(row[3:])))
+    for number, row in enumerate(truth.tolist()):
+        if number not in hit and not row[2]:
+            result[int(row[0])].append(Shown("missed", int(row[1]), np.nan, tuple(row[3:])))
+    return result
+
+
+def best_f1_score(curve: PRCurve) -> float:
+    """The score of a class from which on its F1 is best; inf where there is no detection."""
+    if curve.num_truths == 0 or len(curve.scores) == 0:
+        return float("inf")
+    p, r = curve.precision, curve.recall
+    return float(curve.scores[int((2 * p * r / (p + r).clamp(min=1e-9)).argmax())])
+
+
+def f1(boxes: Sequence[Shown]) -> float:
+    """F1 of an image's boxes; 1 for an image without any."""
+    right = sum(b.kind == "right" for b in boxes)
+    return 2 * right / (len(boxes) + right) if boxes else 1.0
+
+
+def picture(
+    dataset: DetectionDataset, index: int, boxes: list[Shown], class_names: Sequence[str]
+) -> Picture:
+    """An image with boxes drawn."""
+    pixels = read_image(dataset.paths[index])
+    scale = SIDE_PX / max(pixels.shape[:2])
+    size = [max(1, round(side * scale)) for side in (pixels.shape[1], pixels.shape[0])]
+    plain = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    canvas = plain.copy()
+    for box in sorted(boxes, key=lambda b: b.kind == "right"):
+        draw_box(canvas, box, scale, class_names[box.label])
+    return Picture(dataset.image_ids[index], canvas, plain, scale, boxes, f1(boxes))
+
+
+def draw_box(canvas: NDArray[np.uint8], shown: Shown, scale: float, name: str) -> None:
+    """A rectangle (dashed if missed) with a caption on a ground of its colour."""
+    colour = COLOURS[shown.kind]
+    x1, y1, x2, y2 = (round(v * scale) for v in shown.box)
+    if shown.kind == "missed":
+        for a, b in dashes(x1, y1, x2, y2):
+            cv2.line(canvas, a, b, colour, LINE_PX, cv2.LINE_AA)
+    else:
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, LINE_PX, cv2.LINE_AA)
+    text = name if np.isnan(shown.score) else f"{name} {shown.score:.2f}"
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)
+    left = min(max(x1, 0), max(canvas.shape[1] - width - 4, 0))
+    top = max(y1 - height - 4, 0)
+    cv2.rectangle(canvas, (left, top), (left + width + 4, top + height + 4), colour, -1)
+    place = (left + 2, top + height + 1)
+    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def dashes(
+    x1: int, y1: int, x2: int, y2: int, length: int = 7
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Short lines along the sides of a rectangle."""
+    lines = []
+    for x in range(x1, x2, 2 * length):
+        end = min(x + length, x2)
+        lines += [((x, y1), (end, y1)), ((x, y2), (end, y2))]
+    for y in range(y1, y2, 2 * length):
+        end = min(y + length, y2)
+        lines += [((x1, y), (x1, end)), ((x2, y), (x2, end))]
+    return lines

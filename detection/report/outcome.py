@@ -1,0 +1,70 @@
+"""What a test found, and all that is written and shown of it."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+from torch import Tensor
+
+from detection.data.detection_data import DetectionData
+from detection.files import write_json
+from detection.metrics import VOCMeanAveragePrecision
+from detection.metrics.voc_ap import Interpolation, PRCurve
+from detection.report.html import write_report
+from detection.report.result_files import write_detections
+from detection.report.tables import ap_table
+from detection.report.wandb_media import log_media
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """A test's results.
+
+    Attributes:
+        data: what was tested on.
+        curves: precision and recall for each class.
+        tables: all detections (D, 7) and truths (T, 7); see `VOCMeanAveragePrecision`.
+        seconds: time of each stage and of the test.
+    """
+
+    data: DetectionData
+    curves: list[PRCurve]
+    tables: tuple[Tensor, Tensor]
+    seconds: dict[str, float]
+
+    def figures(self, published: dict[str, float]) -> dict[str, float]:
+        """The flat content of `metrics.json`."""
+        summary = VOCMeanAveragePrecision.summary
+        chosen = summary(self.curves, self.data.interpolation)
+        result = {"test/map": float(chosen["map"])}
+        protocols: tuple[Interpolation, ...] = ("area", "11point")
+        for name in protocols:
+            result[f"test/map_{name}"] = float(summary(self.curves, name)["map"])
+        for name, ap in zip(self.data.class_names, chosen["ap"].tolist(), strict=True):
+            result[f"test/ap/{name}"] = ap
+        result |= self.data.recall
+        result |= {f"time/{stage}_s": seconds for stage, seconds in self.seconds.items()}
+        return result | {f"published/{name}": value for name, value in published.items()}
+
+
+def report_outcome(
+    outcome: Outcome, run_dir: Path, config: dict[str, Any], loggers: list[Logger]
+) -> dict[str, float]:
+    """Write figures, detections and the report, print the table, tell the loggers; the figures."""
+    figures = outcome.figures(config.get("published") or {})
+    write_json(run_dir / "metrics.json", figures)
+    dataset = outcome.data.datasets["test"]
+    names = outcome.data.class_names
+    write_detections(run_dir / "detections", outcome.tables[0], dataset.image_ids, names)
+    log.info("test on %s\n%s", outcome.data.name, ap_table(figures, names))
+    gallery = write_report(run_dir, outcome.data, outcome.curves, outcome.tables, figures, config)
+    for logger in loggers:
+        logger.log_metrics({k: v for k, v in figures.items() if v == v})
+        if isinstance(logger, WandbLogger):
+            log_media(logger, outcome.data, outcome.curves, figures, gallery)
+    log.info("report: %s", run_dir / "report" / "index.html")
+    return figures

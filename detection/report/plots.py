@@ -1,0 +1,103 @@
+"""Plots of the report, as SVG text to stand inside a page."""
+
+import csv
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from detection.metrics.voc_ap import PRCurve
+
+INK = "#33415c"
+LINES = ("#2463eb", "#e0672f", "#1a9c6b", "#8b46d9")
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+}
+MAX_POINTS = 400  # of a line; a curve of 100,000 detections looks the same
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an `<svg>` element."""
+    text = StringIO()
+    figure.savefig(text, format="svg", bbox_inches="tight", transparent=True)
+    content = text.getvalue()
+    return content[content.index("<svg") :]
+
+
+def precision_recall(
+    curves: Sequence[PRCurve], names: Sequence[str], aps: Sequence[float]
+) -> str:
+    """One small plot a class, all with the same axes."""
+    with mpl.rc_context(STYLE):
+        columns = min(5, len(names))
+        rows = -(-len(names) // columns)
+        figure = Figure(figsize=(2.1 * columns, 1.9 * rows))
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for ax in axes.flat[len(names) :]:
+            ax.set_visible(False)
+        for ax, curve, name, ap in zip(axes.flat, curves, names, aps, strict=False):
+            recall, precision = thinned(curve)
+            ax.plot(recall, precision, color=LINES[0], lw=1.5)
+            ax.fill_between(recall, precision, color=LINES[0], alpha=0.12, lw=0)
+            ax.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+            label = f"{100 * ap:.1f}" if ap == ap else "no truth"
+            ax.set_title(f"{name}  {label}", fontsize=8)
+        figure.supxlabel("recall", fontsize=8)
+        figure.supylabel("precision", fontsize=8)
+        figure.tight_layout()
+        return svg(figure)
+
+
+def thinned(curve: PRCurve) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """Recall and precision of a curve, at most `MAX_POINTS` of each."""
+    recall, precision = curve.recall.numpy(), curve.precision.numpy()
+    if len(recall) <= MAX_POINTS:
+        return recall, precision
+    chosen = np.linspace(0, len(recall) - 1, MAX_POINTS).astype(int)
+    return recall[chosen], precision[chosen]
+
+
+def training_curves(stage_folder: Path) -> str | None:
+    """Loss and accuracy over the steps of a stage; None where it has nothing to plot."""
+    series = read_curves(stage_folder)
+    losses = {k: v for k, v in series.items() if k.endswith("loss")}
+    if not losses:
+        return None
+    shares = {k: v for k, v in series.items() if k.endswith("accuracy")}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.2))
+        axes = figure.subplots(1, 2)
+        for ax, lines, label in zip(axes, (losses, shares), ("loss", "accuracy"), strict=True):
+            for (key, points), colour in zip(sorted(lines.items()), LINES, strict=False):
+                steps, values = np.array(sorted(points.items())).T
+                name = "val" if "val_" in key else "train"
+                ax.plot(steps, values, color=colour, lw=1.4, label=name)
+            ax.set(xlabel="step", ylabel=label)
+            if lines:
+                ax.legend(frameon=False)
+        figure.tight_layout()
+        return svg(figure)
+
+
+def read_curves(stage_folder: Path) -> dict[str, dict[int, float]]:
+    """Name → step → value, from the CSV files of all starts; a later start replaces earlier steps."""
+    series: dict[str, dict[int, float]] = {}
+    for file in sorted((stage_folder / "curves").glob("part_*/metrics.csv")):
+        with file.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                step = int(row.pop("step"))
+                for key, value in row.items():
+                    if value and key != "epoch":
+                        series.setdefault(key, {})[step] = float(value)
+    return series

@@ -1,0 +1,40 @@
+"""Tables for a terminal or a log file."""
+
+from collections.abc import Sequence
+from io import StringIO
+
+from rich.console import Console
+from rich.table import Table
+
+
+def ap_table(figures: dict[str, float], class_names: Sequence[str]) -> str:
+    """AP of each class and the mean, in percent, beside the published figures if there are any."""
+    published = {k: v for k, v in figures.items() if k.startswith("published/")}
+    table = Table("class", title="average precision, %")
+    table.add_column("measured", justify="right")
+    if published:
+        table.add_column("published", justify="right")
+    rows = [(name, f"test/ap/{name}") for name in class_names]
+    rows += [("mean", "test/map"), ("mean, area", "test/map_area")]
+    rows += [("mean, 11 points", "test/map_11point")]
+    for label, key in rows:
+        cells = [label, percent(figures[key])]
+        if published:
+            cells.append(percent(published.get(f"published/{key}")))
+        if key == "test/map":
+            table.add_section()
+        table.add_row(*cells)
+    text = StringIO()
+    Console(file=text, width=80).print(table)
+    return text.getvalue()
+
+
+def percent(value: float | None) -> str:
+    """A share in percent with one decimal; nothing for None, a dash for nan.
+
+    >>> percent(0.545), percent(float("nan")), percent(None)
+    ('54.5', '-', '')
+    """
+    if value is None:
+        return ""
+    return f"{100 * value:.1f}" if value == value else "-"

@@ -1,0 +1,65 @@
+"""The config that a run directory keeps, and what may change when the run is started again."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from detection.errors import UserError
+
+# What decides the figures; everything else (devices, loggers, workers) may change on resuming.
+DECISIVE = ("seed", "model", "backbone", "data")
+FREE = ("data.processes", "data.num_workers", "data.cache")
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A config as plain values, resolved.
+
+    Raises:
+        UserError: a value that must be given is missing.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(f"{missing[0]} must be given: {missing[0]}=VALUE")
+    content: Any = OmegaConf.to_container(cfg, resolve=True)
+    return dict(content)
+
+
+def refuse_other_config(run_dir: Path, config: dict[str, Any]) -> None:
+    """A run directory belongs to one config.
+
+    Raises:
+        UserError: it holds a run with another one; names the options that differ.
+    """
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        return
+    before = flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    now = flat(config)
+    changed = [
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if key.split(".")[0] in DECISIVE and key not in FREE and before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"run_dir={run_dir} holds a run with another config ({'; '.join(changed[:5])}): choose "
+            "another run_dir, or give the same options"
+        )
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names.
+
+    >>> flat({"a": {"b": 1}, "c": [2]})
+    {'a.b': 1, 'c': [2]}
+    """
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            result |= flat(value, f"{name}.")
+        else:
+            result[name] = value
+    return result

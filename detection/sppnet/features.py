@@ -1,0 +1,139 @@
+"""Features of windows as SPP-net computes them: one map an image and scale, a pyramid a window."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detection.backbones.backbone import Backbone
+from detection.errors import UserError
+from detection.sppnet.mapping import ScaleRule, choose_scales, scale_boxes, windows_on_map
+from detection.sppnet.pyramid import Recipe, SpatialPyramidPooling
+from detection.sppnet.window_pooling import pool_windows
+
+Prepared = list[Tensor]  # a map (h, w, C) for each scale
+
+
+class SPPFeatures(nn.Module):
+    """Maps of whole images, and what a pyramid pools from them in each window.
+
+    Args:
+        backbone: its convolutions make the maps, its fc6 and fc7 go to the detector's head.
+        levels: of the pyramid, section 4.1: 6, 3, 2, 1.
+        recipe: of the pyramid over whole images, in pre-training.
+        scales_px: shorter side of the scaled images, one or more.
+        max_side_px: no scaled image is longer; it is made smaller where it would be.
+        scale_rule: how a window chooses its scale (see `choose_scales`).
+        target_px: a scaled window should be about so large.
+        shrink_px: see `windows_on_map`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        levels: Sequence[int],
+        recipe: Recipe,
+        scales_px: Sequence[int],
+        max_side_px: int,
+        scale_rule: ScaleRule,
+        target_px: float,
+        shrink_px: float,
+    ) -> None:
+        super().__init__()
+        if not scales_px or not levels or min([*scales_px, *levels]) < 1:
+            raise UserError("model.features.scales_px and .levels need positive numbers")
+        self.backbone = backbone
+        self.pyramid = SpatialPyramidPooling(levels, recipe)
+        self.scales_px = tuple(scales_px)
+        self.max_side_px = max_side_px
+        self.scale_rule: ScaleRule = scale_rule
+        self.target_px = target_px
+        self.shrink_px = shrink_px
+        self.out_features = backbone.channels * sum(n * n for n in levels)
+
+    def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """fc6 on the pyramid and fc7, with the backbone's weights; to be asked for once."""
+        grid = self.backbone.fc6_grid
+        fc6, fc7 = self.backbone.give_fc_layers()
+        return pyramid_fc6(fc6, grid, self.pyramid.levels, self.backbone.pretrained), fc7
+
+    def prepare(self, image: Tensor) -> Prepared:
+        """Maps of an image, (h, w, C) for each scale.
+
+        Args:
+            image: (3, H, W) RGB, uint8, or floats in [0, 1].
+        """
+        pixels = self.backbone.normalize(image)[None]
+        return [self.one_map(pixels, scale) for scale in self.actual_scales(image.shape[-2:])]
+
+    def one_map(self, pixels: Tensor, scale_px: int) -> Tensor:
+        """The (h, w, C) map of a normalised (1, 3, H, W) image whose shorter side is made so long."""
+        height, width = pixels.shape[-2:]
+        factor = scale_px / min(height, width)
+        # smaller images than one receptive field are stretched to it
+        size = [max(round(side * factor), self.backbone.field.size) for side in (height, width)]
+        # as the original: bilinear, no antialiasing
+        scaled = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+        return self.backbone.conv(scaled)[0].permute(1, 2, 0).contiguous()
+
+    def actual_scales(self, size: Sequence[int]) -> list[int]:
+        """The scales, each lowered where the longer side would pass the limit."""
+        highest = max(1, int(self.max_side_px * min(size) / max(size)))
+        return [min(scale, highest) for scale in self.scales_px]
+
+    def pool(self, prepared: Prepared, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Features (R, out_features) of windows: bins of the pyramid, channels inside each bin.
+
+        Args:
+            prepared: the image's maps.
+            boxes: (R, 4) half-open xyxy in pixels of the original image.
+            size: height and width of that image.
+        """
+        boxes = boxes.to(prepared[0].device)
+        scales = self.actual_scales(size)
+        chosen = choose_scales(boxes, min(size), scales, self.target_px, self.scale_rule)
+        sides = torch.tensor(scales, device=boxes.device)[chosen]
+        pixels = scale_boxes(boxes, min(size), sides)
+        pooled = prepared[0].new_empty(len(boxes), self.out_features)
+        for index, grid in enumerate(prepared):
+            mine = chosen == index
+            if not mine.any():
+                continue
+            shape = (grid.shape[0], grid.shape[1])
+            windows = windows_on_map(pixels[mine], self.backbone.field, self.shrink_px, shape)
+            bins = pool_windows(grid, windows, self.pyramid.levels)
+            if mine.all():
+                return bins.flatten(1)
+            pooled[mine] = bins.flatten(1)
+        return pooled
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, out_features) of whole images of one size, normalised: for pre-training."""
+        return self.pyramid(self.backbone.conv(images)).flatten(1)
+
+
+def pyramid_fc6(fc6: nn.Linear, grid: int, levels: Sequence[int], pretrained: bool) -> nn.Linear:
+    """An fc6 that reads a pyramid instead of one grid.
+
+    Pre-trained weights go to the finest level, resized from their grid to that level's; the other
+    levels start at 0, and fine-tuning finds a use for them. Random weights are drawn anew.
+    """
+    channels = fc6.in_features // grid**2
+    wider = nn.Linear(channels * sum(n * n for n in levels), fc6.out_features)
+    if not pretrained:
+        nn.init.kaiming_normal_(wider.weight, nonlinearity="relu")
+        nn.init.zeros_(wider.bias)
+        return wider
+    finest = max(levels)
+    kernel = fc6.weight.detach().reshape(-1, channels, grid, grid)
+    kernel = F.interpolate(kernel, size=(finest, finest), mode="bilinear", align_corners=False)
+    kernel = kernel * (grid / finest) ** 2  # the sum over the grid stays
+    start = channels * sum(n * n for n in levels[: list(levels).index(finest)])
+    with torch.no_grad():
+        wider.weight.zero_()
+        block = kernel.permute(0, 2, 3, 1).flatten(1)  # bins, then channels
+        wider.weight[:, start : start + block.shape[1]] = block
+        wider.bias.copy_(fc6.bias)
+    return wider

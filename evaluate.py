@@ -1,0 +1,20 @@
+"""Test a trained detector, on its own or another data set: `python evaluate.py ckpt=DIR_OR_FILE`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from detection.command_line import run
+from detection.config_check import check_config
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+def main(cfg: DictConfig) -> float | None:
+    """Check the config first, for what follows takes seconds to import."""
+    check_config(cfg)
+    from detection.runs import evaluate
+
+    return evaluate(cfg)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,20 @@
+"""Train a detector: compose the config, run its stages, test, report. `--help` lists the options."""
+
+import hydra
+from omegaconf import DictConfig
+
+from detection.command_line import run
+from detection.config_check import check_config
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    """Check the config first, for what follows takes seconds to import."""
+    check_config(cfg)
+    from detection.runs import train
+
+    return train(cfg)
+
+
+if __name__ == "__main__":
+    run(main)
