@@ -4,7 +4,15 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 
-__all__ = ["best_overlaps", "box_area", "box_iou", "clip_boxes_to_image", "decode", "encode", "flip"]
+__all__ = [
+    "best_overlaps",
+    "box_area",
+    "box_iou",
+    "clip_boxes_to_image",
+    "decode",
+    "encode",
+    "flip",
+]
 
 
 def best_overlaps(boxes: Tensor, truths: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ def build(node: Any, allowed: Sequence[str] = ALLOWED, **arguments: Any) -> Any:
     Raises:
         UserError: a target outside `allowed`, or arguments that the target refuses.
     """
-    plain = (
+    plain: Any = (
         OmegaConf.to_container(node, resolve=True)
         if isinstance(node, DictConfig | ListConfig)
         else node

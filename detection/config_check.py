@@ -44,7 +44,7 @@ def is_choice(override: str, groups: list[str]) -> bool:
 
 def compare(given: DictConfig, default: DictConfig, where: str) -> None:
     """Walk two configs side by side; see `check_config`."""
-    for raw_key in given:
+    for raw_key in map(str, given):
         key = f"{where}{raw_key}"
         if key in OPEN_ENDED:
             continue
@@ -55,7 +55,7 @@ def compare(given: DictConfig, default: DictConfig, where: str) -> None:
             raise UserError(f"{key} must be given: {key}=VALUE")
         if OmegaConf.is_interpolation(given, raw_key):
             continue
-        ours, theirs = given[raw_key], default_value(default, str(raw_key))
+        ours, theirs = given[raw_key], default_value(default, raw_key)
         if isinstance(ours, DictConfig) and isinstance(theirs, DictConfig):
             compare(ours, theirs, f"{key}.")
         elif ours != theirs and not fits(plain(ours), plain(theirs)):
@@ -106,7 +106,7 @@ def kind(value: Any) -> str:
 def leaf_names(cfg: DictConfig, where: str = "") -> list[str]:
     """Dotted names of all options of a config, groups included."""
     names: list[str] = []
-    for key in cfg:
+    for key in map(str, cfg):
         names.append(f"{where}{key}")
         plain_leaf = OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key)
         if not plain_leaf and isinstance(cfg[key], DictConfig):

@@ -35,8 +35,14 @@ class LineProgress(pl.Callback):
         self.last = now
         done, total = self.batches(trainer), self.total(trainer)
         left = (now - self.started) / max(1, done - self.start_batch) * (total - done)
-        log.info("%s: step %d/%d, %s, %.0f s left", pl_module.name, done, total,
-                 self.values(trainer), left)
+        log.info(
+            "%s: step %d/%d, %s, %.0f s left",
+            pl_module.name,
+            done,
+            total,
+            self.values(trainer),
+            left,
+        )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep quiet but for the last validation of a stage."""

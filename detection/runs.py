@@ -24,6 +24,7 @@ from detection.checkpoints import (
 from detection.data.detection_data import DetectionData
 from detection.errors import UserError
 from detection.files import read_json, write_json, write_text
+from detection.memory import keep_freed_memory
 from detection.report.outcome import Outcome, report_outcome
 from detection.run_config import plain, refuse_other_config
 from detection.stage import DetectionStage
@@ -41,7 +42,8 @@ def train(cfg: DictConfig) -> float:
     """
     config = plain(cfg)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    on_first_process_only(log)
+    on_first_process_only()
+    keep_freed_memory()
     refuse_other_config(run_dir, config)
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     pl.seed_everything(config["seed"], workers=True, verbose=False)
@@ -69,7 +71,8 @@ def evaluate(cfg: DictConfig) -> float:
     """Test the detector of a checkpoint, and report; its mAP."""
     config = plain(cfg)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    on_first_process_only(log)
+    on_first_process_only()
+    keep_freed_memory()
     content = read_checkpoint(Path(config["ckpt"]))
     detector = restore_detector(content)
     data_config = config["data"] or content["config"]["data"]
@@ -120,7 +123,9 @@ def run_stages(
             seconds[name] = read_json(done)["seconds"]
             log.info("stage %s is done already", name)
             continue
-        stage: DetectionStage = build(stage_config, detector=detector, data=data, seed=config["seed"])
+        stage: DetectionStage = build(
+            stage_config, detector=detector, data=data, seed=config["seed"]
+        )
         if not stage.is_needed():
             continue
         number += 1
@@ -205,7 +210,7 @@ def warn_without_weights(backbone: dict[str, Any]) -> None:
         )
 
 
-def on_first_process_only(logger: logging.Logger) -> None:
+def on_first_process_only() -> None:
     """Other processes of the same run say warnings only."""
     if int(os.environ.get("LOCAL_RANK", 0)) != 0:
         logging.getLogger("detection").setLevel(logging.WARNING)

@@ -36,7 +36,7 @@ class DetectionStage(pl.LightningModule):
         num_classes = len(data.class_names)
         self.seconds_before = 0.0  # of earlier starts of this stage
         self.curves: list[PRCurve] = []
-        self.tables: tuple[Tensor, Tensor] | None = None
+        self.tables = (torch.zeros(0, 7), torch.zeros(0, 7))
         self.val_map = VOCMeanAveragePrecision(num_classes)
         self.test_map = VOCMeanAveragePrecision(num_classes)
 
@@ -55,7 +55,7 @@ class DetectionStage(pl.LightningModule):
 
     # Validation and test
 
-    def val_dataloader(self) -> DataLoader[Sample] | list[Any]:
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The images of the val split, if there is one."""
         return self.data.loader("val") if self.data.has_val else []
 

@@ -23,7 +23,9 @@ def wandb_logger(*, project: str, save_dir: str, **options: Any) -> WandbLogger:
     os.environ.setdefault("WANDB_SILENT", "true")
     offline = not has_key() or os.environ.get("WANDB_MODE") == "offline"
     if offline:
-        log.info("W&B is offline; upload this run with: wandb sync %s/wandb/offline-run-*", save_dir)
+        log.info(
+            "W&B is offline; upload this run with: wandb sync %s/wandb/offline-run-*", save_dir
+        )
     os.makedirs(save_dir, exist_ok=True)
     return WandbLogger(project=project, save_dir=save_dir, offline=offline, **options)
 

@@ -37,7 +37,7 @@ class Backbone(nn.Module):
         std: Sequence[float],
     ) -> None:
         super().__init__()
-        self.conv = conv
+        self.conv = conv.to(memory_format=torch.channels_last)  # faster on CPUs and with bf16
         self.fc6 = fc6
         self.fc7 = fc7
         self.fc6_grid = fc6_grid
@@ -56,6 +56,11 @@ class Backbone(nn.Module):
     def field(self) -> ReceptiveField:
         """Stride, size and offset of the map's receptive fields."""
         return receptive_field(self.conv)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """(B, C, h, w) maps of normalised (B, 3, H, W) images; channels lie last in memory."""
+        result: Tensor = self.conv(images.contiguous(memory_format=torch.channels_last))
+        return result
 
     def normalize(self, images: Tensor) -> Tensor:
         """(..., 3, H, W) RGB, uint8 in 0 to 255 or floats in [0, 1] → what the network expects."""

@@ -1,9 +1,8 @@
 """Square crops of objects and of background, to learn a classifier from a detection data set."""
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
-import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from detection.data.samples import DetectionDataset
 from detection.errors import UserError
 from detection.images import read_image
 
-Augmentation = A.Compose
+Augmentation: TypeAlias = Any  # an albumentations.Compose
 Crop = tuple[NDArray[np.uint8], int, str]  # (S, S, 3) RGB, label, image id
 
 BACKGROUND_MAX_IOU = 0.3  # crops that overlap an object less are background
@@ -88,9 +87,7 @@ class ObjectCrops:
             side *= generator.uniform(1 - SHIFT, 1 + SHIFT)
         return np.array([*(centre - side / 2), side])
 
-    def background_square(
-        self, generator: np.random.Generator
-    ) -> tuple[int, NDArray[np.float64]]:
+    def background_square(self, generator: np.random.Generator) -> tuple[int, NDArray[np.float64]]:
         """An image and a square about one of its proposals that is on no object."""
         for _ in range(TRIES):
             image = int(generator.integers(len(self.dataset)))
@@ -111,5 +108,3 @@ def cut(image: NDArray[np.uint8], square: NDArray[np.float64], size_px: int) -> 
         image, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(warped, np.uint8)
-
-

@@ -98,16 +98,20 @@ class DetectionData(pl.LightningDataModule):
                     f"other lists with data.splits.{split}="
                 )
             self.datasets[split] = dataset
-            log.info("%s %s: %d images, %d objects, %d classes", self.name, split, len(dataset),
-                     dataset.num_objects, len(self.class_names))
+            log.info(
+                "%s %s: %d images, %d objects, %d classes",
+                self.name,
+                split,
+                len(dataset),
+                dataset.num_objects,
+                len(self.class_names),
+            )
 
     def find_proposals(self, search: SelectiveSearch) -> None:
         """Give every split its proposals, computed where they are not on disk; report recall."""
         for split, dataset in self.datasets.items():
             name = f"{self.name}-{split}"
-            dataset.store = open_store(
-                self.cache, name, dataset.paths, search, self.processes
-            )
+            dataset.store = open_store(self.cache, name, dataset.paths, search, self.processes)
             recall = ProposalRecall.of(dataset)
             log.info("%s", recall_report(name, recall))
             if split == "test":

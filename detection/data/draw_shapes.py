@@ -56,9 +56,7 @@ class Drawn:
     contrast: float
 
 
-def draw_shapes(
-    root: str | None, download_to: str, **options: int | float
-) -> Path:
+def draw_shapes(root: str | None, download_to: str, **options: int | float) -> Path:
     """The folder of a drawn data set, drawn on first use.
 
     The same options give the same images. A folder is named by a hash of its options and
@@ -113,7 +111,9 @@ def draw_image(
     height, width = (int(side) for side in generator.integers(low, high + 1, size=2))
     canvas = background(generator, height, width)
     drawn: list[Drawn] = []
-    for _ in range(int(generator.integers(0 if generator.random() < 0.1 else 1, options.max_objects + 1))):
+    for _ in range(
+        int(generator.integers(0 if generator.random() < 0.1 else 1, options.max_objects + 1))
+    ):
         add_object(canvas, drawn, generator, options)
     noise = generator.normal(0, generator.uniform(1, 6), canvas.shape)
     blurred = cv2.GaussianBlur(canvas, (0, 0), generator.uniform(0.3, 0.8))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 Canvas = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-MIN_COLOUR_DISTANCE = 45.0  # between an object and what it is painted on, largest channel
+MIN_COLOUR_DISTANCE = 60.0  # between an object and what it is painted on, largest channel
 
 
 def background(generator: np.random.Generator, height: int, width: int) -> Canvas:
@@ -15,7 +15,7 @@ def background(generator: np.random.Generator, height: int, width: int) -> Canva
     canvas = texture(generator, height, width)
     for _ in range(int(generator.integers(2, 6))):
         add_patch(canvas, generator)
-    for _ in range(int(generator.integers(4, 14))):
+    for _ in range(int(generator.integers(3, 10))):
         add_stroke(canvas, generator)
     return canvas
 
@@ -37,7 +37,7 @@ def texture(
     colour = generator.uniform(20, 235, 3)
     while away_from is not None and np.abs(colour - away_from).max() < MIN_COLOUR_DISTANCE:
         colour = generator.uniform(20, 235, 3)
-    canvas = colour + clouds(generator, height, width) * generator.uniform(5, 30)
+    canvas = colour + clouds(generator, height, width) * generator.uniform(4, 18)
     kind = generator.random()
     if kind < 0.6:
         canvas += pattern(generator, height, width, checks=kind < 0.25)
@@ -60,7 +60,7 @@ def pattern(generator: np.random.Generator, height: int, width: int, checks: boo
     along = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
     if checks:
         along = along * np.sin(2 * np.pi * (x * np.sin(angle) - y * np.cos(angle)) / period)
-    strength = generator.uniform(5, 30) * generator.uniform(0.3, 1, 3)
+    strength = generator.uniform(4, 20) * generator.uniform(0.3, 1, 3)
     return np.asarray(np.sign(along)[:, :, None] * strength, np.float32)
 
 
@@ -90,7 +90,16 @@ def add_stroke(canvas: Canvas, generator: np.random.Generator) -> None:
     elif kind < 0.8:
         axes = tuple(int(v) for v in generator.uniform(8, 60, 2))
         first = generator.uniform(0, 360)
-        cv2.ellipse(canvas, start, axes, generator.uniform(0, 180), first,
-                    first + generator.uniform(60, 200), colour, thickness, cv2.LINE_AA)
+        cv2.ellipse(
+            canvas,
+            start,
+            axes,
+            generator.uniform(0, 180),
+            first,
+            first + generator.uniform(60, 200),
+            colour,
+            thickness,
+            cv2.LINE_AA,
+        )
     else:
         cv2.circle(canvas, start, int(generator.integers(2, 7)), colour, -1, cv2.LINE_AA)

@@ -48,7 +48,9 @@ def read_annotation(path: Path) -> VOCAnnotation:
     try:
         root = ElementTree.parse(path).getroot()
     except FileNotFoundError:
-        raise UserError(f"annotation {path} is missing: add it, or take the image off its list") from None
+        raise UserError(
+            f"annotation {path} is missing: add it, or take the image off its list"
+        ) from None
     except ElementTree.ParseError as error:
         raise UserError(f"annotation {path} is not well-formed XML: {error}") from None
     width, height = (int(number(root, f"size/{name}", path)) for name in ("width", "height"))
@@ -68,7 +70,9 @@ def read_object(node: ElementTree.Element, path: Path, index: int) -> VOCObject:
     ]
     flags = {key: flag(node, key, path) for key in ("difficult", "truncated", "occluded")}
     pose = (node.findtext("pose") or "").strip() or "Unspecified"
-    return VOCObject(name, read_box(node, path, f"{where} ({name})"), **flags, pose=pose, parts=parts)
+    return VOCObject(
+        name, read_box(node, path, f"{where} ({name})"), **flags, pose=pose, parts=parts
+    )
 
 
 def read_box(

@@ -76,7 +76,10 @@ class VOCFolder:
             shown = ", ".join(bare[:5]) + (", ..." if len(bare) > 5 else "")
             log.warning(
                 "%d images of %s have no annotation and are left out: %s (an image of pure "
-                "background needs an XML file without objects)", len(bare), self.root, shown,
+                "background needs an XML file without objects)",
+                len(bare),
+                self.root,
+                shown,
             )
         if not ids:
             raise UserError(f"{self.root}/Annotations holds no XML file")
@@ -123,5 +126,6 @@ def warn_of_overlap(ids: Mapping[str, Iterable[str]]) -> None:
     for split in ("val", "test"):
         both = set(ids["train"]) & set(ids.get(split, ()))
         if both:
-            log.warning("%d images are both in train and in %s, e.g. %s", len(both), split,
-                        min(both))
+            log.warning(
+                "%d images are both in train and in %s, e.g. %s", len(both), split, min(both)
+            )

@@ -49,7 +49,9 @@ class VOCMeanAveragePrecision(Metric):
         self.interpolation: Interpolation = interpolation
         self.add_state("found", default=[], dist_reduce_fx="cat")  # (D, 7) image, label, score, box
         self.add_state("truth", default=[], dist_reduce_fx="cat")  # (T, 7) ... difficult, box
-        self.add_state("images", default=[], dist_reduce_fx="cat")  # (I, 3) image, rows in found, in truth
+        self.add_state(
+            "images", default=[], dist_reduce_fx="cat"
+        )  # (I, 3) image, rows in found, in truth
 
     def update(
         self,
@@ -80,8 +82,13 @@ class VOCMeanAveragePrecision(Metric):
             self.found.append(rows(image, pred["labels"], pred["scores"], pred["boxes"]))
             self.truth.append(rows(image, target["labels"], difficult, target["boxes"]))
             for table in (self.found[-1], self.truth[-1]):
-                if len(table) and not 0 <= table[:, 1].min() <= table[:, 1].max() < self.num_classes:
-                    raise ValueError(f"image {image}: a label is outside 0 to {self.num_classes - 1}")
+                if (
+                    len(table)
+                    and not 0 <= table[:, 1].min() <= table[:, 1].max() < self.num_classes
+                ):
+                    raise ValueError(
+                        f"image {image}: a label is outside 0 to {self.num_classes - 1}"
+                    )
             sizes = [image, len(self.found[-1]), len(self.truth[-1])]
             self.images.append(torch.tensor([sizes], device=self.device))
 

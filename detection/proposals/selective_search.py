@@ -111,7 +111,9 @@ def scale_to_width(image: NDArray[np.uint8], width_px: int | None) -> NDArray[np
     if width_px is None or image.shape[1] == width_px:
         return image
     height = max(1, round(image.shape[0] * width_px / image.shape[1]))
-    return np.asarray(cv2.resize(image, (width_px, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(
+        cv2.resize(image, (width_px, height), interpolation=cv2.INTER_LINEAR), np.uint8
+    )
 
 
 def safe_size(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -94,7 +94,9 @@ def compute(
     ]
     waiting = [(part, images) for part, images in parts if not part.exists()]
     if len(waiting) < len(parts):
-        log.info("proposals: %d of %d parts are on disk already", len(parts) - len(waiting), len(parts))
+        log.info(
+            "proposals: %d of %d parts are on disk already", len(parts) - len(waiting), len(parts)
+        )
     find_all(waiting, search, processes, title=f"proposals {folder.name}")
     join([part for part, _ in parts], folder, repr(search))
 

@@ -110,7 +110,10 @@ class BoxRegressionStage(DetectionStage):
             norm = float(torch.cat([norms for _, norms in every]).mean())
             scale = self.target_norm / max(norm, 1e-12)
             own = [
-                (label, (label, *self.solve([e for f, _ in every for c, e in f if c == label], scale)))
+                (
+                    label,
+                    (label, *self.solve([e for f, _ in every for c, e in f if c == label], scale)),
+                )
                 for label in my_share(self.detector.num_classes)
             ]
             for label, weight, bias in gather_in_order(own):

@@ -48,7 +48,6 @@ class RegionDetector(nn.Module):
         min_scores: for each scoring, the least score of a detection.
         search: finds proposals where a caller brings none.
         precision: of inference: "float32" or "bfloat16".
-        dropout: after fc6 and fc7 in training.
     """
 
     learnt: Tensor
@@ -64,7 +63,6 @@ class RegionDetector(nn.Module):
         min_scores: dict[str, float],
         search: SelectiveSearch,
         precision: Literal["float32", "bfloat16"],
-        dropout: float,
     ) -> None:
         super().__init__()
         self.features = features
@@ -81,7 +79,6 @@ class RegionDetector(nn.Module):
         self.min_scores = min_scores
         self.search = search
         self.precision = precision
-        self.dropout = dropout
         nn.init.normal_(self.classifier.weight, std=0.01)  # SPP-net, section 4.1
         nn.init.zeros_(self.classifier.bias)
 
@@ -119,18 +116,18 @@ class RegionDetector(nn.Module):
             moved = self.move(pooled, boxes, size)
         return self.suppression(moved, scores, self.min_scores[self.scored_by])
 
-    def layers(self, pooled: Tensor, upto: Layer = "fc7") -> Tensor:
-        """Activations behind a layer, after its ReLU; dropout in training mode."""
+    def layers(self, pooled: Tensor, upto: Layer = "fc7", dropout: float = 0.0) -> Tensor:
+        """Activations behind a layer, after its ReLU; dropout in training only."""
         if upto == "pool5":
             return pooled
-        fc6 = F.dropout(F.relu(self.fc6(pooled)), self.dropout, self.training)
+        fc6 = F.dropout(F.relu(self.fc6(pooled)), dropout)
         if upto == "fc6":
             return fc6
-        return F.dropout(F.relu(self.fc7(fc6)), self.dropout, self.training)
+        return F.dropout(F.relu(self.fc7(fc6)), dropout)
 
-    def logits(self, pooled: Tensor) -> Tensor:
+    def logits(self, pooled: Tensor, dropout: float = 0.0) -> Tensor:
         """(R, C + 1) outputs of the classifier, background last."""
-        return self.classifier(self.layers(pooled))
+        return self.classifier(self.layers(pooled, dropout=dropout))
 
     @property
     def scored_by(self) -> Scoring:

@@ -41,6 +41,7 @@ class FinetuneStage(DetectionStage):
         drop_at: share of the steps after which the learning rate is a tenth.
         momentum: of SGD.
         weight_decay: of SGD.
+        dropout: behind fc6 and fc7.
         flip: use each image mirrored in half of the chunks.
         memory_gb: of maps kept between chunks.
     """
@@ -64,6 +65,7 @@ class FinetuneStage(DetectionStage):
         drop_at: float,
         momentum: float,
         weight_decay: float,
+        dropout: float,
         flip: bool,
         memory_gb: float,
     ) -> None:
@@ -76,9 +78,10 @@ class FinetuneStage(DetectionStage):
         self.chunks = math.ceil(wanted / self.chunk_steps)
         self.sgd = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
         self.drop_at = drop_at
+        self.dropout = dropout
         self.flip = flip
         self.max_bytes = int(memory_gb * 2**30)
-        self.tables: dict[str, tuple[Windows, Windows]] = {}
+        self.labelled: dict[str, tuple[Windows, Windows]] = {}
         self.images: dict[str, PreparedImages] = {}
         self.val_batches: list[Batch] = []
         detector.requires_grad_(False)
@@ -91,7 +94,7 @@ class FinetuneStage(DetectionStage):
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """SGD whose rate drops once."""
-        optimizer = SGD((p for p in self.parameters() if p.requires_grad), **self.sgd)
+        optimizer = SGD((p for p in self.parameters() if p.requires_grad), **self.sgd)  # type: ignore[arg-type]
         drop = round(self.drop_at * self.chunks * self.chunk_steps)
         schedule = MultiStepLR(optimizer, [drop], gamma=0.1)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
@@ -101,7 +104,7 @@ class FinetuneStage(DetectionStage):
         seed = mixed(self.seed, self.current_epoch, self.global_rank)
         return DataLoader(Chunk(self, "train", self.chunk_steps, seed), batch_size=None)
 
-    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """A few batches of val windows, the same at every epoch."""
         if not self.data.has_val:
             return []
@@ -113,7 +116,7 @@ class FinetuneStage(DetectionStage):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Cross-entropy over the classes and background."""
         pooled, labels, images = batch
-        logits = self.detector.logits(pooled)
+        logits = self.detector.logits(pooled, self.dropout)
         loss = F.cross_entropy(logits.float(), labels)
         self.log("finetune/loss", loss, prog_bar=True, batch_size=len(labels))
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
@@ -127,15 +130,16 @@ class FinetuneStage(DetectionStage):
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         values = {"val_loss": F.cross_entropy(logits, labels), "val_accuracy": accuracy}
         for key, value in values.items():
-            self.log(f"finetune/{key}", value, prog_bar=True, batch_size=len(labels),
-                     sync_dist=True)
+            self.log(
+                f"finetune/{key}", value, prog_bar=True, batch_size=len(labels), sync_dist=True
+            )
 
     def windows(self, split: str) -> tuple[Windows, Windows]:
         """Object and background windows of a split, labelled once."""
-        if split not in self.tables:
+        if split not in self.labelled:
             dataset = self.data.datasets[split]
-            self.tables[split] = label_windows(dataset, self.rule, self.detector.num_classes)
-        return self.tables[split]
+            self.labelled[split] = label_windows(dataset, self.rule, self.detector.num_classes)
+        return self.labelled[split]
 
     def prepared(self, split: str) -> PreparedImages:
         """Maps of a split's images."""

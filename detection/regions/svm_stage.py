@@ -130,15 +130,22 @@ class SVMStage(DetectionStage):
         self.detector.eval()
         mine = [images[i] for i in my_share(len(images))]
         look = self.positives if self.current_epoch == 0 else self.negatives
-        own = [(i.index, (i.index, look(i))) for i in self.images.stream([(m, False) for m in mine])]
+        own = [
+            (i.index, (i.index, look(i))) for i in self.images.stream([(m, False) for m in mine])
+        ]
         for _, found in gather_in_order(own):
             self.keep(found)
         if self.current_epoch == 1:
             last = index == self.trainer.num_training_batches - 1
             limit = 0 if last or index == 0 else self.rule.retrain_after
             self.train_classes([c for c, e in enumerate(self.examples) if e.new > limit or last])
-            self.log("svm/negatives", float(sum(self.count(e) for e in self.examples)),
-                     prog_bar=True, rank_zero_only=True, batch_size=1)
+            self.log(
+                "svm/negatives",
+                float(sum(self.count(e) for e in self.examples)),
+                prog_bar=True,
+                rank_zero_only=True,
+                batch_size=1,
+            )
 
     def positives(self, image: PreparedImage) -> list[tuple[int, Tensor]]:
         """Features of the truths of an image, by class."""

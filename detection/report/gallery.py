@@ -141,7 +141,9 @@ def draw_box(canvas: NDArray[np.uint8], shown: Shown, scale: float, name: str) -
     top = max(y1 - height - 4, 0)
     cv2.rectangle(canvas, (left, top), (left + width + 4, top + height + 4), colour, -1)
     place = (left + 2, top + height + 1)
-    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
+    cv2.putText(
+        canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA
+    )
 
 
 def dashes(

@@ -22,8 +22,16 @@ from detection.report.plots import precision_recall, training_curves
 from detection.report.tables import percent
 
 PICTURES = 6  # of each kind in the gallery
-PACKAGES = ("detection", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy",
-            "opencv-contrib-python-headless", "scikit-learn")
+PACKAGES = (
+    "detection",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "numpy",
+    "opencv-contrib-python-headless",
+    "scikit-learn",
+)
 
 
 def write_report(
@@ -52,8 +60,11 @@ def write_report(
         title=run_dir.name,
         data=data,
         figures=figures,
-        published={k.removeprefix("published/"): v for k, v in figures.items()
-                   if k.startswith("published/")},
+        published={
+            k.removeprefix("published/"): v
+            for k, v in figures.items()
+            if k.startswith("published/")
+        },
         classes=class_rows(data, curves, aps),
         curves=precision_recall(curves, data.class_names, aps),
         training={s.name: plot for s in stages if (plot := training_curves(s))},

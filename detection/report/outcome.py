@@ -42,8 +42,8 @@ class Outcome:
         chosen = summary(self.curves, self.data.interpolation)
         result = {"test/map": float(chosen["map"])}
         protocols: tuple[Interpolation, ...] = ("area", "11point")
-        for name in protocols:
-            result[f"test/map_{name}"] = float(summary(self.curves, name)["map"])
+        for protocol in protocols:
+            result[f"test/map_{protocol}"] = float(summary(self.curves, protocol)["map"])
         for name, ap in zip(self.data.class_names, chosen["ap"].tolist(), strict=True):
             result[f"test/ap/{name}"] = ap
         result |= self.data.recall

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,7 @@ from detection.metrics.voc_ap import PRCurve
 
 INK = "#33415c"
 LINES = ("#2463eb", "#e0672f", "#1a9c6b", "#8b46d9")
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 8,
     "axes.spines.top": False,
@@ -35,9 +36,7 @@ def svg(figure: Figure) -> str:
     return content[content.index("<svg") :]
 
 
-def precision_recall(
-    curves: Sequence[PRCurve], names: Sequence[str], aps: Sequence[float]
-) -> str:
+def precision_recall(curves: Sequence[PRCurve], names: Sequence[str], aps: Sequence[float]) -> str:
     """One small plot a class, all with the same axes."""
     with mpl.rc_context(STYLE):
         columns = min(5, len(names))

@@ -28,9 +28,7 @@ def write_detections(
         # VOC's corners count from 1 and are inclusive
         lines[int(label)].append(f"{name} {score!r} {x1 + 1!r} {y1 + 1!r} {x2!r} {y2!r}\n")
         box = [x1, y1, x2 - x1, y2 - y1]
-        coco.append(
-            {"image_id": name, "category_id": int(label) + 1, "bbox": box, "score": score}
-        )
+        coco.append({"image_id": name, "category_id": int(label) + 1, "bbox": box, "score": score})
     for name, text in zip(class_names, lines, strict=True):
         safe = name.replace("/", "_")
         write_text(folder / f"comp4_det_test_{safe}.txt", "".join(text))

@@ -22,7 +22,10 @@ def log_media(
 ) -> None:
     """Log tables and images."""
     names = data.class_names
-    ap_rows = [[name, figures[f"test/ap/{name}"], c.num_truths] for name, c in zip(names, curves, strict=True)]
+    ap_rows = [
+        [name, figures[f"test/ap/{name}"], c.num_truths]
+        for name, c in zip(names, curves, strict=True)
+    ]
     logger.log_table("test/ap_table", columns=["class", "ap", "objects"], data=ap_rows)
     points = [
         [name, float(recall), float(precision)]
@@ -31,8 +34,10 @@ def log_media(
     ]
     table = wandb.Table(columns=["class", "recall", "precision"], data=points)
     plot = wandb.plot_table(
-        "wandb/area-under-curve/v0", table,
-        {"x": "recall", "y": "precision", "class": "class"}, {"title": "Precision and recall"},
+        "wandb/area-under-curve/v0",
+        table,
+        {"x": "recall", "y": "precision", "class": "class"},
+        {"title": "Precision and recall"},
     )
     logger.experiment.log({"test/precision_recall": plot})
     for kind, pictures in gallery.items():
@@ -63,8 +68,11 @@ def boxes(picture: Picture, names: Sequence[str]) -> dict[str, object]:
             "box_data": [
                 {
                     "position": dict(
-                        zip(("minX", "minY", "maxX", "maxY"),
-                            (int(v * picture.scale) for v in b.box), strict=True)
+                        zip(
+                            ("minX", "minY", "maxX", "maxY"),
+                            (int(v * picture.scale) for v in b.box),
+                            strict=True,
+                        )
                     ),
                     "domain": "pixel",
                     "class_id": b.label,

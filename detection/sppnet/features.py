@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from detection.backbones.backbone import Backbone
 from detection.errors import UserError
 from detection.sppnet.mapping import ScaleRule, choose_scales, scale_boxes, windows_on_map
-from detection.sppnet.pyramid import Recipe, SpatialPyramidPooling
+from detection.sppnet.pyramid import Bins, SpatialPyramidPooling
 from detection.sppnet.window_pooling import pool_windows
 
 Prepared = list[Tensor]  # a map (h, w, C) for each scale
@@ -21,7 +21,7 @@ class SPPFeatures(nn.Module):
     Args:
         backbone: its convolutions make the maps, its fc6 and fc7 go to the detector's head.
         levels: of the pyramid, section 4.1: 6, 3, 2, 1.
-        recipe: of the pyramid over whole images, in pre-training.
+        bins: of the pyramid over whole images, in pre-training.
         scales_px: shorter side of the scaled images, one or more.
         max_side_px: no scaled image is longer; it is made smaller where it would be.
         scale_rule: how a window chooses its scale (see `choose_scales`).
@@ -34,7 +34,7 @@ class SPPFeatures(nn.Module):
         backbone: Backbone,
         *,
         levels: Sequence[int],
-        recipe: Recipe,
+        bins: Bins,
         scales_px: Sequence[int],
         max_side_px: int,
         scale_rule: ScaleRule,
@@ -45,7 +45,7 @@ class SPPFeatures(nn.Module):
         if not scales_px or not levels or min([*scales_px, *levels]) < 1:
             raise UserError("model.features.scales_px and .levels need positive numbers")
         self.backbone = backbone
-        self.pyramid = SpatialPyramidPooling(levels, recipe)
+        self.pyramid = SpatialPyramidPooling(levels, bins)
         self.scales_px = tuple(scales_px)
         self.max_side_px = max_side_px
         self.scale_rule: ScaleRule = scale_rule
@@ -76,7 +76,7 @@ class SPPFeatures(nn.Module):
         size = [max(round(side * factor), self.backbone.field.size) for side in (height, width)]
         # as the original: bilinear, no antialiasing
         scaled = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
-        return self.backbone.conv(scaled)[0].permute(1, 2, 0).contiguous()
+        return self.backbone.maps(scaled)[0].permute(1, 2, 0).contiguous()
 
     def actual_scales(self, size: Sequence[int]) -> list[int]:
         """The scales, each lowered where the longer side would pass the limit."""
@@ -111,7 +111,7 @@ class SPPFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, out_features) of whole images of one size, normalised: for pre-training."""
-        return self.pyramid(self.backbone.conv(images)).flatten(1)
+        return self.pyramid(self.backbone.maps(images)).flatten(1)
 
 
 def pyramid_fc6(fc6: nn.Linear, grid: int, levels: Sequence[int], pretrained: bool) -> nn.Linear:

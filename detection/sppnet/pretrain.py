@@ -1,7 +1,7 @@
 """Pre-training of a network without weights: it learns on the data's own object crops."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Dataset
 
@@ -39,9 +39,8 @@ class PretrainStage(DetectionStage):
         batch_size: crops in a batch, for each process.
         background_fraction: share of background crops.
         context: width of the border around an object, as a share of its longer side.
-        learning_rate: highest one of the cycle.
-        momentum: of SGD.
-        weight_decay: of SGD.
+        dropout: behind fc6 and fc7.
+        optimizer: makes one from parameters; its rate is the highest of the cycle.
         clip_norm: gradients are clipped to this norm.
         augmentation: of crops.
         num_workers: processes that cut crops.
@@ -62,9 +61,8 @@ class PretrainStage(DetectionStage):
         batch_size: int,
         background_fraction: float,
         context: float,
-        learning_rate: float,
-        momentum: float,
-        weight_decay: float,
+        dropout: float,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
         clip_norm: float,
         augmentation: Augmentation,
         num_workers: int,
@@ -79,12 +77,19 @@ class PretrainStage(DetectionStage):
         self.loaders = num_workers
         wanted = crops_per_image * len(data.datasets["train"]) / epochs
         self.steps = max(1, math.ceil(wanted / batch_size))  # of an epoch
-        self.sgd = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
+        self.dropout = dropout
+        self.make_optimizer = optimizer
         self.clip_norm = clip_norm
         self.crops = {
-            split: ObjectCrops(data.datasets[split], len(data.class_names), background_fraction,
-                               context, augmentation if split == "train" else None)
-            for split in data.datasets if split != "test"
+            split: ObjectCrops(
+                data.datasets[split],
+                len(data.class_names),
+                background_fraction,
+                context,
+                augmentation if split == "train" else None,
+            )
+            for split in data.datasets
+            if split != "test"
         }
         detector.requires_grad_(False)
         for part in self.learning:
@@ -109,10 +114,11 @@ class PretrainStage(DetectionStage):
         }
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """SGD through one warm-up and decay."""
-        optimizer = SGD((p for p in self.parameters() if p.requires_grad), **self.sgd)
+        """The user's optimiser, its rate through one warm-up and decay."""
+        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
         total = self.steps * self.epochs
-        schedule = OneCycleLR(optimizer, self.sgd["lr"], total_steps=total, cycle_momentum=False)
+        highest = optimizer.param_groups[0]["lr"]
+        schedule = OneCycleLR(optimizer, highest, total_steps=total, cycle_momentum=False)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def loader(self, split: str, size_px: int, steps: int, seed: int) -> DataLoader[Any]:
@@ -137,14 +143,15 @@ class PretrainStage(DetectionStage):
             return []
         return self.loader("val", self.sizes_px[0], max(1, self.steps // 4), mixed(self.seed, 7))
 
-    def classify(self, images: Tensor) -> Tensor:
+    def classify(self, images: Tensor, dropout: float = 0.0) -> Tensor:
         """(B, C + 1) logits of crops."""
-        return self.detector.logits(self.features(self.features.backbone.normalize(images)))
+        pooled = self.features(self.features.backbone.normalize(images))
+        return self.detector.logits(pooled, dropout)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Cross-entropy over the classes and background."""
         images, labels, ids = batch
-        logits = self.classify(images).float()
+        logits = self.classify(images, self.dropout).float()
         loss = F.cross_entropy(logits, labels)
         self.log("pretrain/loss", loss, prog_bar=True, batch_size=len(labels))
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
@@ -158,8 +165,9 @@ class PretrainStage(DetectionStage):
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         values = {"val_loss": F.cross_entropy(logits, labels), "val_accuracy": accuracy}
         for key, value in values.items():
-            self.log(f"pretrain/{key}", value, prog_bar=True, batch_size=len(labels),
-                     sync_dist=True)
+            self.log(
+                f"pretrain/{key}", value, prog_bar=True, batch_size=len(labels), sync_dist=True
+            )
 
 
 class DrawnCrops(Dataset[tuple[NDArray[np.uint8], int, str]]):

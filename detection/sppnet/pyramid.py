@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detection.errors import UserError
 
-Recipe = Literal["adaptive", "paper"]
+Bins = Literal["adaptive", "paper"]
 
 
 class SpatialPyramidPooling(nn.Module):
@@ -18,23 +18,23 @@ class SpatialPyramidPooling(nn.Module):
 
     Args:
         levels: bins along a side, such as (6, 3, 2, 1).
-        recipe: "adaptive": bin i of n spans floor(i a / n) to ceil((i + 1) a / n), for any a;
+        bins: "adaptive": bin i of n spans floor(i a / n) to ceil((i + 1) a / n), for any a;
             "paper": windows of ceil(a / n) cells, floor(a / n) apart, which does not give n bins
             for every a (n = 6 fails for a = 8, 9, 10, 11, 15, ...), and is refused there.
     """
 
-    def __init__(self, levels: Sequence[int], recipe: Recipe = "adaptive") -> None:
+    def __init__(self, levels: Sequence[int], bins: Bins = "adaptive") -> None:
         super().__init__()
         self.levels = tuple(levels)
-        self.recipe = recipe
+        self.bins: Bins = bins
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) → (B, sum of n², C), bins row by row, as `pool_windows` gives them."""
-        pool = F.adaptive_max_pool2d if self.recipe == "adaptive" else pool_by_recipe
+        pool = F.adaptive_max_pool2d if self.bins == "adaptive" else pool_as_in_paper
         return torch.cat([pool(maps, n).flatten(2) for n in self.levels], dim=2).transpose(1, 2)
 
 
-def pool_by_recipe(maps: Tensor, level: int) -> Tensor:
+def pool_as_in_paper(maps: Tensor, level: int) -> Tensor:
     """(B, C, H, W) → (B, C, n, n) by the paper's window and stride.
 
     Raises:
@@ -46,7 +46,7 @@ def pool_by_recipe(maps: Tensor, level: int) -> Tensor:
     for a, w, s in zip(sides, window, stride, strict=True):
         if s == 0 or (a - w) // s + 1 != level:
             raise UserError(
-                f"the paper's pyramid recipe has no level {level} on a map of side {a} "
-                f"(window {w}, stride {s}): use recipe=adaptive"
+                f"the paper's pyramid has no level {level} on a map of side {a} "
+                f"(window {w}, stride {s}): use model.features.bins=adaptive"
             )
     return F.max_pool2d(maps, window, stride)

@@ -1,0 +1,135 @@
+"""Backbones: geometry, weights, and what they refuse."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import alexnet as torchvision_alexnet
+from torchvision.models import vgg16 as torchvision_vgg16
+
+from detection.backbones.alexnet import alexnet
+from detection.backbones.lrn import ChannelLRN, SpatialLRN
+from detection.backbones.receptive_field import receptive_field
+from detection.backbones.vgg16 import vgg16
+from detection.backbones.zf5 import zf5
+from detection.errors import UserError
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+plain = {"weights": None, "mean": MEAN, "std": STD}
+small_zf5 = partial(zf5, width=0.25, padding="paper", normalization="channel", **plain)
+
+
+@pytest.mark.parametrize("padding", ["paper", "original"])
+def test_zf5_maps_of_the_paper(padding):
+    """SPP-net, sections 2.3 and 3.1: 13×13 at 224, 10×10 at 180; table 1: 55, 27 (26), 13."""
+    net = zf5(width=0.25, padding=padding, normalization="spatial", **plain)
+    assert net.conv(torch.zeros(1, 3, 224, 224)).shape[2:] == (13, 13)
+    assert net.conv(torch.zeros(1, 3, 180, 180)).shape[2:] == (10, 10)
+    assert net.conv[:4](torch.zeros(1, 3, 224, 224)).shape[2:] == (55, 55)
+    second = net.conv[:6](torch.zeros(1, 3, 224, 224)).shape[2:]
+    assert second == ((27, 27) if padding == "paper" else (26, 26))
+
+
+def test_zf5_original_geometry():
+    """ORIGINAL_FACTS, 2.3: centre at pixel 20 (from 0), stride 16, field 139; conv5 sides."""
+    net = zf5(width=0.25, padding="original", normalization="spatial", **plain)
+    assert (net.field.start, net.field.stride, net.field.size) == (20, 16, 139)
+    sides = {480: 29, 576: 35, 688: 42, 874: 53, 1200: 74}
+    for side, cells in sides.items():
+        assert net.conv(torch.zeros(1, 3, side, 139)).shape[2] == cells
+
+
+@pytest.mark.parametrize(
+    "make",
+    [small_zf5, partial(alexnet, width=0.25, **plain), partial(vgg16, width=0.125, **plain)],
+)
+def test_receptive_field_is_where_the_gradient_is(make):
+    net = make()
+    layers = [m for m in net.conv if not isinstance(m, ChannelLRN | nn.ReLU)]
+    linear = nn.Sequential(*[as_average(m) for m in layers])
+    image = torch.zeros(1, 3, 260, 260, requires_grad=True)
+    cells = linear(image)
+    cells[0, 0, 4, 4].backward()
+    rows = image.grad[0, 0].abs().sum(dim=1).nonzero().flatten()
+    field = receptive_field(net.conv)
+    centre = field.start + 4 * field.stride
+    assert rows[0] == max(0, centre - (field.size - 1) / 2)
+    assert rows[-1] == min(259, centre + (field.size - 1) / 2)
+
+
+def as_average(layer):
+    """The same geometry with positive weights, so that no gradient vanishes."""
+    if isinstance(layer, nn.MaxPool2d):
+        return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
+    nn.init.constant_(layer.weight, 0.01)
+    return layer
+
+
+def test_channel_lrn_is_pytorchs():
+    x = torch.randn(2, 7, 5, 6) * 10
+    want = nn.LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0)(x)
+    torch.testing.assert_close(ChannelLRN(5, 0.1, 2.0)(x), want)
+
+
+def test_spatial_lrn_by_hand():
+    x = torch.ones(1, 1, 3, 3)
+    got = SpatialLRN(3, alpha=9.0)(x)[0, 0]
+    assert got[1, 1].item() == pytest.approx((1 + 9) ** -0.75)
+    assert got[0, 0].item() == pytest.approx((1 + 4) ** -0.75)  # Caffe divides by 9 at corners too
+
+
+@pytest.mark.parametrize("layer", [ChannelLRN(3, alpha=0.5), SpatialLRN(3, alpha=0.5)])
+def test_gradient_of_normalisation(layer):
+    x = torch.randn(1, 4, 4, 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+
+
+@pytest.mark.parametrize(
+    ("make", "theirs", "fc6", "fc7"),
+    [
+        (alexnet, torchvision_alexnet, "classifier.1", "classifier.4"),
+        (vgg16, torchvision_vgg16, "classifier.0", "classifier.3"),
+    ],
+)
+def test_torchvision_weights(make, theirs, fc6, fc7, tmp_path):
+    """A file of torchvision's state dict gives torchvision's outputs."""
+    torch.manual_seed(0)
+    net = theirs(weights=None)
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    ours = make(weights=str(tmp_path / "weights.pth"), width=1.0, mean=MEAN, std=STD)
+    image = torch.randn(1, 3, 90, 120)
+    assert ours.pretrained
+    torch.testing.assert_close(ours.conv(image), net.features[:-1](image))
+    assert torch.equal(ours.fc6.weight, net.get_submodule(fc6).weight)
+    assert torch.equal(ours.fc7.weight, net.get_submodule(fc7).weight)
+
+
+def test_mistakes_in_weights(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        alexnet(weights="missing.pth", width=1.0, mean=MEAN, std=STD)
+    (tmp_path / "bad.pth").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="not a file of weights"):
+        alexnet(weights=str(tmp_path / "bad.pth"), width=1.0, mean=MEAN, std=STD)
+    torch.save(small_zf5().state_dict(), tmp_path / "zf5.pth")
+    with pytest.raises(UserError, match=r"conv\.0\.weight is \(24, 3, 7, 7\).*\(64, 3, 11, 11\)"):
+        alexnet(weights=str(tmp_path / "zf5.pth"), width=1.0, mean=MEAN, std=STD)
+    torch.save({"fc6.weight": torch.zeros(1)}, tmp_path / "head.pth")
+    with pytest.raises(UserError, match=r"lack conv\.0\.weight"):
+        alexnet(weights=str(tmp_path / "head.pth"), width=1.0, mean=MEAN, std=STD)
+    with pytest.raises(UserError, match="nobody publishes zf5"):
+        zf5(**{**plain, "weights": "imagenet"}, width=1.0, padding="paper", normalization="channel")
+
+
+def test_failed_download_says_what_to_do_offline(monkeypatch):
+    import detection.backbones.alexnet as module
+
+    class Offline:
+        url = "https://example.invalid/alexnet-0.pth"
+
+        def get_state_dict(self, **_):
+            raise OSError("no route to host")
+
+    monkeypatch.setattr(module, "AlexNet_Weights", type("W", (), {"IMAGENET1K_V1": Offline()}))
+    with pytest.raises(UserError, match=r"Offline: fetch .*alexnet-0\.pth.*backbone\.weights=PATH"):
+        alexnet(weights="imagenet", width=1.0, mean=MEAN, std=STD)

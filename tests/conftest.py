@@ -1,0 +1,68 @@
+"""Data that tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detection.data.draw_shapes import draw_shapes
+from detection.data.voc_annotation import VOCAnnotation, VOCObject
+from detection.data.voc_writer import annotation_xml, write_lists
+
+ROOT = Path(__file__).resolve().parents[1]
+TEST_DATA = Path(os.environ.get("DETECTION_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+def real_data(name: str) -> Path:
+    """A folder of real data; the test skips where it is missing."""
+    path = TEST_DATA / name
+    if not path.is_dir():
+        pytest.skip(f"{path} is missing: set DETECTION_TEST_DATA to the folder of small data sets")
+    return path
+
+
+def oracle(name: str) -> Path:
+    """A folder of expected figures; the test skips where it is missing."""
+    path = TEST_DATA.parent / "oracles" / name
+    if not path.is_dir():
+        pytest.skip(f"{path} is missing: oracles stand beside the folder of DETECTION_TEST_DATA")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drawn data set: 24 training, 6 val and 10 test images."""
+    folder = tmp_path_factory.mktemp("shapes")
+    return draw_shapes(None, str(folder), train=24, val=6, test=10)
+
+
+class FakeVOC:
+    """Builds a folder in VOC's layout, image by image."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("JPEGImages", "Annotations"):
+            (root / name).mkdir(parents=True)
+
+    def add(
+        self, image_id: str, objects: list[VOCObject], size: tuple[int, int] = (40, 60)
+    ) -> Path:
+        """An image of height and width `size`, and its annotation; the path of the XML file."""
+        noise = np.random.default_rng(len(image_id)).integers(0, 255, (*size, 3), np.uint8)
+        Image.fromarray(noise).save(self.root / "JPEGImages" / f"{image_id}.jpg")
+        path = self.root / "Annotations" / f"{image_id}.xml"
+        annotation = VOCAnnotation(path, f"{image_id}.jpg", size[1], size[0], objects)
+        path.write_bytes(annotation_xml(annotation))
+        return path
+
+    def lists(self, **splits: list[str]) -> None:
+        """`ImageSets/Main/<split>.txt`."""
+        write_lists(self.root, splits)
+
+
+@pytest.fixture
+def fake_voc(tmp_path: Path) -> FakeVOC:
+    """An empty folder in VOC's layout."""
+    return FakeVOC(tmp_path / "voc")

@@ -1,0 +1,193 @@
+"""The region-based detector."""
+
+import pytest
+import torch
+
+from detection.backbones.zf5 import zf5
+from detection.checkpoints import read_checkpoint, restore_detector, save_detector
+from detection.combine.nms import Suppression
+from detection.errors import UserError
+from detection.proposals.selective_search import SelectiveSearch
+from detection.regions.detector import RegionDetector
+from detection.sppnet.features import SPPFeatures, pyramid_fc6
+
+BACKBONE = {
+    "weights": None,
+    "width": 0.25,
+    "padding": "paper",
+    "normalization": "channel",
+    "mean": [0.5] * 3,
+    "std": [0.25] * 3,
+}
+FEATURES = {
+    "levels": [6, 3, 2, 1],
+    "bins": "adaptive",
+    "scales_px": [120],
+    "max_side_px": 1000,
+    "scale_rule": "paper",
+    "target_px": 224,
+    "shrink_px": 6.5,
+}
+DETECTOR = {
+    "layer": "fc7",
+    "scoring": "svm",
+    "min_scores": {"svm": -1.5, "softmax": 0.0},
+    "precision": "float32",
+}
+
+
+def make(layer="fc7", scales=(120,), **changes):
+    torch.manual_seed(0)
+    features = SPPFeatures(zf5(**BACKBONE), **{**FEATURES, "scales_px": list(scales)})
+    return RegionDetector(
+        features,
+        3,
+        **{**DETECTOR, "layer": layer, **changes},
+        suppression=Suppression(0.3, 100, 300),
+        search=SelectiveSearch(),
+    ).eval()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (333, 47), (200, 201)])
+@pytest.mark.parametrize("scales", [(120,), (100, 140, 180)])
+def test_odd_images(size, scales):
+    detector = make(scales=scales)
+    detector.learnt[1] = True
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(1)
+    corner = torch.rand(30, 2, generator=generator) * torch.tensor([size[1], size[0]]) * 0.8
+    boxes = torch.cat([corner, corner + 0.2 * torch.tensor([size[1], size[0]])], dim=1)
+    (found,) = detector([image], [boxes])
+    assert len(found["boxes"]) > 0
+    assert (found["boxes"][:, :2] >= 0).all()
+    assert (found["boxes"][:, 2:] <= torch.tensor([size[1], size[0]])).all()
+    assert found["labels"].dtype == torch.int64
+
+
+def test_finds_its_own_proposals_and_takes_floats():
+    detector = make()
+    image = torch.randint(0, 256, (3, 90, 110), dtype=torch.uint8)
+    (by_bytes,), (by_floats,) = detector([image]), detector([image.float() / 255])
+    assert len(by_bytes["boxes"]) > 0
+    torch.testing.assert_close(by_bytes["scores"], by_floats["scores"])
+
+
+def test_no_proposals_give_no_detections():
+    (found,) = make()([torch.zeros(3, 50, 60)], [torch.zeros(0, 4)])
+    assert found["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("layer", ["pool5", "fc6", "fc7"])
+def test_svm_reads_its_layer_and_softmax_scores_before_it(layer):
+    detector = make(layer)
+    pooled = torch.rand(4, detector.features.out_features)
+    assert detector.score(pooled).sum(dim=1).le(1).all()  # the softmax without background
+    detector.learnt[0] = True
+    want = detector.svm(detector.layers(pooled, layer))
+    assert torch.equal(detector.score(pooled), want)
+    assert make(layer, scoring="softmax").scored_by == "softmax"
+
+
+def test_learnt_regression_moves_boxes():
+    detector = make()
+    torch.nn.init.zeros_(detector.box_regressor.weight)
+    torch.nn.init.zeros_(detector.box_regressor.bias)
+    detector.box_regressor.bias.data[4] = 0.5  # class 1, dx
+    boxes = torch.tensor([[10.0, 10, 30, 30]])
+    pooled = torch.rand(1, detector.features.out_features)
+    assert torch.equal(detector.move(pooled, boxes, (100, 100)), boxes.expand(1, 3, 4))
+    detector.learnt[1] = True
+    moved = detector.move(pooled, boxes, (100, 100))[0]
+    assert moved.tolist() == [[10, 10, 30, 30], [20, 10, 40, 30], [10, 10, 30, 30]]
+
+
+def test_each_scale_serves_the_windows_that_choose_it():
+    """With several scales a window's features are those of its own scale alone."""
+    image = torch.randint(0, 256, (3, 150, 170), dtype=torch.uint8)
+    boxes = torch.tensor([[0.0, 0, 170, 150], [20, 20, 60, 60]])
+    both = make(scales=(160, 600))
+    large = both.features.pool(both.features.prepare(image), boxes, (150, 170))
+    for scale, row in ((160, 0), (600, 1)):
+        one = make(scales=(scale,))
+        single = one.features.pool(one.features.prepare(image), boxes, (150, 170))
+        torch.testing.assert_close(large[row], single[row])
+
+
+def test_pretrained_fc6_reads_the_finest_level_as_before():
+    fc6 = torch.nn.Linear(5 * 36, 7)
+    wider = pyramid_fc6(fc6, 6, (6, 3, 2, 1), pretrained=True)
+    maps = torch.rand(2, 5, 6, 6)
+    features = torch.zeros(2, 50, 5)
+    features[:, :36] = maps.flatten(2).transpose(1, 2)
+    features[:, 36:] = torch.rand(2, 14, 5)  # the coarser levels weigh nothing at first
+    torch.testing.assert_close(wider(features.flatten(1)), fc6(maps.flatten(1)))
+
+
+def test_pretrained_fc6_of_another_grid_keeps_its_answer_to_a_flat_map():
+    fc6 = torch.nn.Linear(5 * 49, 7)
+    wider = pyramid_fc6(fc6, 7, (6, 3, 2, 1), pretrained=True)
+    flat = torch.rand(5)
+    want = fc6(flat[:, None].expand(5, 49).reshape(1, -1))
+    got = wider(flat.expand(1, 50, 5).flatten(1))
+    torch.testing.assert_close(got, want, atol=0.05, rtol=0.05)
+
+
+def test_bfloat16_inference_is_close():
+    detector = make()
+    image = torch.randint(0, 256, (3, 90, 110), dtype=torch.uint8)
+    boxes = torch.tensor([[10.0, 10, 60, 60]])
+    (exact,) = detector([image], [boxes])
+    detector.precision = "bfloat16"
+    (rough,) = detector([image], [boxes])
+    torch.testing.assert_close(exact["scores"], rough["scores"], atol=0.02, rtol=0)
+
+
+CONFIG = {
+    "backbone": {"_target_": "detection.backbones.zf5.zf5", **BACKBONE},
+    "features": {"_target_": "detection.sppnet.features.SPPFeatures", **FEATURES},
+    "detector": {
+        "_target_": "detection.regions.detector.RegionDetector",
+        **DETECTOR,
+        "suppression": {
+            "_target_": "detection.combine.nms.Suppression",
+            "max_iou": 0.3,
+            "max_per_class": 100,
+            "max_per_image": 300,
+        },
+        "search": {"_target_": "detection.proposals.selective_search.SelectiveSearch"},
+    },
+}
+
+
+def test_checkpoint_round_trip(tmp_path):
+    detector = make()
+    detector.learnt[0] = True
+    save_detector(tmp_path / "detector.ckpt", detector, ["a", "b", "c"], CONFIG)
+    content = read_checkpoint(tmp_path)
+    again = restore_detector(content).eval()
+    image = torch.randint(0, 256, (3, 80, 90), dtype=torch.uint8)
+    boxes = torch.tensor([[10.0, 10, 60, 60], [0, 0, 90, 80]])
+    (first,), (second,) = detector([image], [boxes]), again([image], [boxes])
+    assert torch.equal(first["scores"], second["scores"])
+    assert content["class_names"] == ["a", "b", "c"]
+
+
+def test_bad_checkpoints_are_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no detector at"):
+        read_checkpoint(tmp_path)
+    file = tmp_path / "detector.ckpt"
+    save_detector(file, make(), ["a", "b", "c"], CONFIG)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(file)
+    torch.save({"format": 99}, file)
+    with pytest.raises(UserError, match="not a detector.ckpt of this version"):
+        read_checkpoint(file)
+    foreign = {**CONFIG, "backbone": {"_target_": "os.system", "command": "true"}}
+    save_detector(file, make(), ["a", "b", "c"], foreign)
+    with pytest.raises(UserError, match=r"asks to run os\.system"):
+        restore_detector(read_checkpoint(file))
+    save_detector(file, make(), ["a", "b"], CONFIG)
+    with pytest.raises(UserError, match="trained on 2 classes: a, b"):
+        restore_detector(read_checkpoint(file))

@@ -1,0 +1,45 @@
+"""Geometry of boxes."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detection.boxes import best_overlaps, decode, encode, flip
+
+
+def boxes(seed: int, count: int = 20) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 50
+    return torch.cat([corner, corner + 1 + torch.rand(count, 2, generator=generator) * 50], dim=1)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_decode_is_the_inverse_of_encode(seed):
+    source, target = boxes(seed), boxes(seed + 1)
+    torch.testing.assert_close(decode(source, encode(source, target)), target, atol=1e-3, rtol=0)
+
+
+def test_encode_by_hand():
+    got = encode(torch.tensor([[0.0, 0, 10, 20]]), torch.tensor([[5.0, 0, 25, 40]]))
+    want = torch.tensor([[1.0, 0.5, torch.log(torch.tensor(2.0)), torch.log(torch.tensor(2.0))]])
+    torch.testing.assert_close(got, want)
+
+
+def test_decode_of_wild_deltas_stays_finite():
+    assert decode(boxes(0), torch.full((20, 4), 1e6)).isfinite().all()
+
+
+def test_flip_twice_is_nothing():
+    assert torch.equal(flip(flip(boxes(0).round(), 100), 100), boxes(0).round())
+
+
+def test_empty_is_normal():
+    empty = torch.zeros(0, 4)
+    assert (
+        encode(empty, empty).shape == decode(empty, empty).shape == flip(empty, 5).shape == (0, 4)
+    )
+    overlap, index = best_overlaps(boxes(0), empty)
+    assert overlap.tolist() == [0] * 20
+    assert index.tolist() == [0] * 20
+    assert best_overlaps(empty, boxes(0))[0].shape == (0,)
