@@ -1,4 +1,4 @@
-"""Test a trained detector, on its own or another data set: `python evaluate.py ckpt=DIR_OR_FILE`."""
+"""Test a trained detector, on its own or on other data. See `--help`."""
 
 import hydra
 from omegaconf import DictConfig

@@ -45,7 +45,7 @@ def save_detector(
         torch.save(content, temporary)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """The content of a `detector.ckpt`; nothing in it is run.
 
     Args:
@@ -54,7 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged, or no detector of ours.
     """
-    path = path.expanduser()
+    path = Path(path).expanduser()
     file = path / "detector.ckpt" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"there is no detector at {file}: give a run's folder or its detector.ckpt")

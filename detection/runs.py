@@ -204,8 +204,9 @@ def warn_without_weights(backbone: dict[str, Any]) -> None:
     """Say plainly what to expect of a network that starts from nothing."""
     if backbone["weights"] is None:
         log.warning(
-            "the backbone has no pre-trained weights: it learns from this data alone, in a stage of "
-            "its own. On a few hundred photographs expect a small part of the published accuracy; "
+            "the backbone has no pre-trained weights: it learns from this data alone, in a "
+            "stage of its own. On a few hundred photographs expect a small part of the published "
+            "accuracy; "
             "backbone=alexnet backbone.weights=imagenet starts from ImageNet"
         )
 

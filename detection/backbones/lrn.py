@@ -69,6 +69,7 @@ class Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Tensor, groups: int, alpha: float, k: float) -> Tensor:
+        """See the class."""
         scale = convolve(x * x, window, groups).mul_(alpha).add_(k)
         root = scale.rsqrt()
         factor = root.sqrt().mul_(root)  # scale^-0.75, by roots: faster than a power
@@ -78,6 +79,7 @@ class Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """See the class."""
         x, window, scale, factor = ctx.saved_tensors
         direct = gradient * factor
         through = convolve((direct * x).div_(scale), window, ctx.groups)

@@ -15,7 +15,8 @@ from detection.images import read_image
 Augmentation: TypeAlias = Any  # an albumentations.Compose
 Crop = tuple[NDArray[np.uint8], int, str]  # (S, S, 3) RGB, label, image id
 
-BACKGROUND_MAX_IOU = 0.3  # crops that overlap an object less are background
+BACKGROUND_MAX_IOU = 0.5  # crops that overlap an object less are background, as in fine-tuning
+PARTIAL_MIN_IOU = 0.1  # half of them hold a part of an object, at least so much
 SHIFT = 0.1  # an object's crop moves and grows by at most this share of its side
 TRIES = 20  # to find a background crop among random squares
 
@@ -89,12 +90,13 @@ class ObjectCrops:
 
     def background_square(self, generator: np.random.Generator) -> tuple[int, NDArray[np.float64]]:
         """An image and a square about one of its proposals that is on no object."""
+        least = PARTIAL_MIN_IOU if generator.random() < 0.5 else 0.0
         for _ in range(TRIES):
             image = int(generator.integers(len(self.dataset)))
             proposals = self.dataset.proposals(image)
             box = proposals[int(generator.integers(len(proposals)))]
             overlap, _ = best_overlaps(box[None], self.dataset.truths[image][0])
-            if float(overlap) < BACKGROUND_MAX_IOU:
+            if least <= float(overlap) < BACKGROUND_MAX_IOU:
                 return image, self.square_around(box.numpy(), generator)
         return image, np.array([0.0, 0.0, 8.0])  # a corner: images full of objects are rare
 

@@ -41,7 +41,7 @@ class ShapesOptions:
     min_side_px: int = 170
     max_side_px: int = 250
     max_objects: int = 5
-    min_object: float = 0.2
+    min_object: float = 0.25
     max_object: float = 0.6
 
 
@@ -131,7 +131,7 @@ def add_object(
     height, width = canvas.shape[:2]
     name = CLASSES[int(generator.integers(len(CLASSES)))]
     size = generator.uniform(options.min_object, options.max_object) * min(height, width)
-    centre = generator.uniform([0.02 * width, 0.02 * height], [0.98 * width, 0.98 * height])
+    centre = generator.uniform([0.1 * width, 0.1 * height], [0.9 * width, 0.9 * height])
     rings = [ring + centre for ring in outline(name, size, generator)]
     mask = fill(rings, height, width)
     x_low, y_low = np.concatenate(rings).min(axis=0)

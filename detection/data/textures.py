@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 Canvas = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-MIN_COLOUR_DISTANCE = 60.0  # between an object and what it is painted on, largest channel
+MIN_COLOUR_DISTANCE = 80.0  # between an object and what it is painted on, largest channel
 
 
 def background(generator: np.random.Generator, height: int, width: int) -> Canvas:
     """A texture with patches, lines, arcs and blots on it, none of them an object."""
     canvas = texture(generator, height, width)
-    for _ in range(int(generator.integers(2, 6))):
+    for _ in range(int(generator.integers(1, 4))):
         add_patch(canvas, generator)
-    for _ in range(int(generator.integers(3, 10))):
+    for _ in range(int(generator.integers(2, 8))):
         add_stroke(canvas, generator)
     return canvas
 
@@ -37,7 +37,7 @@ def texture(
     colour = generator.uniform(20, 235, 3)
     while away_from is not None and np.abs(colour - away_from).max() < MIN_COLOUR_DISTANCE:
         colour = generator.uniform(20, 235, 3)
-    canvas = colour + clouds(generator, height, width) * generator.uniform(4, 18)
+    canvas = colour + clouds(generator, height, width) * generator.uniform(3, 14)
     kind = generator.random()
     if kind < 0.6:
         canvas += pattern(generator, height, width, checks=kind < 0.25)
@@ -60,7 +60,7 @@ def pattern(generator: np.random.Generator, height: int, width: int, checks: boo
     along = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
     if checks:
         along = along * np.sin(2 * np.pi * (x * np.sin(angle) - y * np.cos(angle)) / period)
-    strength = generator.uniform(4, 20) * generator.uniform(0.3, 1, 3)
+    strength = generator.uniform(4, 16) * generator.uniform(0.3, 1, 3)
     return np.asarray(np.sign(along)[:, :, None] * strength, np.float32)
 
 
@@ -72,7 +72,7 @@ def add_patch(canvas: Canvas, generator: np.random.Generator) -> None:
     x, y = x - generator.uniform(0, width), y - generator.uniform(0, height)
     across = x * np.cos(angle) + y * np.sin(angle)
     along = y * np.cos(angle) - x * np.sin(angle)
-    wave = generator.uniform(4, 18) * np.sin(along / generator.uniform(8, 30))
+    wave = generator.uniform(3, 14) * np.sin(along / generator.uniform(8, 30))
     side = across > wave + generator.uniform(20, 90)
     canvas[side] = texture(generator, height, width)[side]
 

@@ -147,7 +147,7 @@ def in_image_order(table: Tensor, images: Tensor, counts: Tensor) -> Tensor:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process, and how many there are."""
+    """Rank of this process, and how many there are."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1

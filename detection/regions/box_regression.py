@@ -126,7 +126,7 @@ class BoxRegressionStage(DetectionStage):
             self.files.remove()
 
     def solve(self, examples: list[Examples], scale: float) -> tuple[Tensor, Tensor]:
-        """Weights (4, D) and biases (4,) of one class; zeros, which move nothing, without examples."""
+        """Weights (4, D) and biases (4,) of one class; zeros move nothing."""
         if not examples:
             return torch.zeros(4, self.files.dimensions), torch.zeros(4)
         blocks, block, rows = [], list[Tensor](), 0

@@ -90,7 +90,7 @@ def training_curves(stage_folder: Path) -> str | None:
 
 
 def read_curves(stage_folder: Path) -> dict[str, dict[int, float]]:
-    """Name → step → value, from the CSV files of all starts; a later start replaces earlier steps."""
+    """Name → step → value, from the CSV files of all starts; a later start replaces a step."""
     series: dict[str, dict[int, float]] = {}
     for file in sorted((stage_folder / "curves").glob("part_*/metrics.csv")):
         with file.open(newline="") as lines:

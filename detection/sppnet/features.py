@@ -69,7 +69,7 @@ class SPPFeatures(nn.Module):
         return [self.one_map(pixels, scale) for scale in self.actual_scales(image.shape[-2:])]
 
     def one_map(self, pixels: Tensor, scale_px: int) -> Tensor:
-        """The (h, w, C) map of a normalised (1, 3, H, W) image whose shorter side is made so long."""
+        """The (h, w, C) map of a normalised (1, 3, H, W) image with a shorter side of so much."""
         height, width = pixels.shape[-2:]
         factor = scale_px / min(height, width)
         # smaller images than one receptive field are stretched to it

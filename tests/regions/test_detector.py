@@ -182,7 +182,7 @@ def test_bad_checkpoints_are_refused(tmp_path):
     with pytest.raises(UserError, match="damaged"):
         read_checkpoint(file)
     torch.save({"format": 99}, file)
-    with pytest.raises(UserError, match="not a detector.ckpt of this version"):
+    with pytest.raises(UserError, match=r"not a detector\.ckpt of this version"):
         read_checkpoint(file)
     foreign = {**CONFIG, "backbone": {"_target_": "os.system", "command": "true"}}
     save_detector(file, make(), ["a", "b", "c"], foreign)

@@ -1,0 +1,1 @@
+"""Side-by-side timings, each against a named peer."""

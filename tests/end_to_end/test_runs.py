@@ -1,0 +1,214 @@
+"""Whole runs of a tiny setting: all stages, resuming, evaluation, two processes, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from detection.data.draw_shapes import draw_shapes
+
+TINY = [
+    "data=shapes",
+    "trainer=cpu",
+    "logger=csv",
+    "debug=fast",
+    "data.processes=1",
+    "model.features.scales_px=[120]",
+    "data.source.train=24",
+    "data.source.val=4",
+    "data.source.test=9",
+    "recipe.finetune_min_steps=6",
+]
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory):
+    """One place for data and proposals of all runs."""
+    return [f"paths.data={tmp_path_factory.mktemp('data')}"]
+
+
+def command(script, *words):
+    return [sys.executable, script, *words]
+
+
+def run(script, *words, check=True, timeout=300):
+    result = subprocess.run(
+        command(script, *words),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert not check or result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def figures(folder):
+    metrics = json.loads((Path(folder) / "metrics.json").read_text())
+    return {k: v for k, v in metrics.items() if not k.startswith("time/")}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, paths):
+    """A run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run("train.py", *TINY, *paths, f"run_dir={folder}")
+    return folder
+
+
+def test_a_run_leaves_all_that_it_should(finished):
+    for name in ("config.yaml", "train.log", "detector.ckpt", "metrics.json", "report/index.html"):
+        assert (finished / name).stat().st_size > 0
+    stages = sorted(p.name for p in (finished / "stages").iterdir())
+    assert stages == ["1_pretrain", "2_finetune", "3_svm", "4_box_regression", "test"]
+    for stage in stages[:4]:
+        assert (finished / "stages" / stage / "done").is_file()
+        assert (finished / "stages" / stage / "curves").is_dir()
+    metrics = figures(finished)
+    for key in ("test/map", "test/ap/ring", "proposals/recall_0.5"):
+        assert 0 <= metrics[key] <= 1
+    page = (finished / "report" / "index.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "").replace(
+        "http://purl.org", ""
+    ).replace("http://creativecommons.org", "")  # nothing is fetched
+
+
+def test_detections_are_written_in_both_formats(finished):
+    coco = json.loads((finished / "detections" / "detections.json").read_text())
+    lines = [
+        line.split()
+        for path in sorted((finished / "detections").glob("comp4_det_test_*.txt"))
+        for line in path.read_text().splitlines()
+    ]
+    assert len(coco) == len(lines) > 0
+    by_voc = sorted((i, float(s), float(x) - 1, float(y) - 1) for i, s, x, y, _, _ in lines)
+    by_coco = sorted((d["image_id"], d["score"], *d["bbox"][:2]) for d in coco)
+    for a, b in zip(by_voc, by_coco, strict=True):
+        assert a[:2] == b[:2]
+        assert a[2:] == pytest.approx(b[2:])
+
+
+def test_evaluate_finds_the_same_figures_from_the_checkpoint_alone(finished, paths, tmp_path):
+    ckpt = tmp_path / "alone.ckpt"
+    ckpt.write_bytes((finished / "detector.ckpt").read_bytes())
+    run("evaluate.py", f"ckpt={ckpt}", "trainer=cpu", *paths, f"run_dir={tmp_path}/eval")
+    assert figures(tmp_path / "eval") == figures(finished)
+
+
+def test_two_processes_find_the_same_figures(finished, paths, tmp_path):
+    """Nine images over two processes: each exactly once."""
+    run("evaluate.py", f"ckpt={finished}", "trainer=ddp_cpu", *paths, f"run_dir={tmp_path}/eval")
+    assert figures(tmp_path / "eval") == figures(finished)
+
+
+def test_all_stages_run_on_two_processes(finished, paths, tmp_path):
+    """SVMs and ridge regression gather: from the same fine-tuned weights, the same figures."""
+    import shutil
+
+    folder = tmp_path / "two"
+    for stage in ("1_pretrain", "2_finetune"):
+        shutil.copytree(finished / "stages" / stage, folder / "stages" / stage)
+    words = [w for w in TINY if not w.startswith("trainer")]
+    run("train.py", *words, "trainer=ddp_cpu", *paths, f"run_dir={folder}")
+    assert figures(folder) == figures(finished)
+    fresh = tmp_path / "fresh"
+    run("train.py", *words, "trainer=ddp_cpu", *paths, f"run_dir={fresh}")
+    assert (fresh / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("stage", ["1_pretrain", "2_finetune", "3_svm", "4_box_regression"])
+def test_killed_in_a_stage_and_started_again(finished, paths, tmp_path, stage):
+    """kill -9 as soon as the stage's folder is there; the figures are those of an unbroken run."""
+    folder = tmp_path / "killed"
+    words = [*TINY, *paths, f"run_dir={folder}"]
+    process = subprocess.Popen(
+        command("train.py", *words),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 200
+    while not (folder / "stages" / stage / "curves").is_dir():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if stage in ("1_pretrain", "2_finetune"):  # after its first epoch, so that it goes on inside
+        while not (folder / "stages" / stage / "last.ckpt").is_file() and process.poll() is None:
+            if (folder / "stages" / stage / "done").is_file():
+                break
+            time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "metrics.json").is_file()
+    run("train.py", *words)
+    assert figures(folder) == figures(finished)
+
+
+def test_interrupted_says_how_to_go_on(paths, tmp_path):
+    folder = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command("train.py", *TINY, *paths, f"run_dir={folder}"),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "stages" / "1_pretrain" / "curves").is_dir():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "start again with the same run_dir=" in errors
+
+
+def test_run_dir_belongs_to_one_config(finished, paths):
+    result = run("train.py", *TINY, *paths, f"run_dir={finished}", "seed=2", check=False)
+    assert result.returncode == 2
+    assert "seed: 1 there, 2 now" in result.stderr
+
+
+def test_loss_that_is_not_finite_stops_and_names_images(paths, tmp_path):
+    words = [*TINY, *paths, f"run_dir={tmp_path}/nan"]
+    rate = "model.stages.finetune.learning_rate=1e30"
+    result = run("train.py", *words, rate, check=False)
+    assert result.returncode == 1
+    assert "the loss of stage finetune is" in result.stderr
+    assert "windows of images 0000" in result.stderr
+    assert (tmp_path / "nan" / "stages" / "1_pretrain" / "done").is_file()
+
+
+def test_detector_of_other_classes_is_refused(finished, tmp_path, fake_voc):
+    from detection.data.voc_annotation import VOCObject
+
+    fake_voc.add("a", [VOCObject("cat", (5, 5, 30, 30))])
+    fake_voc.add("b", [VOCObject("cat", (5, 5, 30, 30))])
+    fake_voc.lists(train=["a"], test=["b"])
+    words = [f"ckpt={finished}", "data=voc", f"data.root={fake_voc.root}", f"run_dir={tmp_path}/e"]
+    result = run("evaluate.py", *words, check=False)
+    assert result.returncode == 2
+    assert "class 'cat' is not in the list of classes ['cross'" in result.stderr
+
+
+def test_sweep_runs_each_job_in_its_own_folder(paths, tmp_path):
+    words = [*TINY, *paths, f"paths.runs={tmp_path}", "-m", "seed=1,2"]
+    run("train.py", *words, "model.stages.svm=null", "model.stages.box_regression=null")
+    assert len(list(tmp_path.glob("sweep_*/*/metrics.json"))) == 2
+
+
+def test_drawing_again_gives_the_same_images(tmp_path):
+    options = {"train": 2, "val": 1, "test": 1}
+    first = draw_shapes(None, str(tmp_path / "a"), **options)
+    second = draw_shapes(None, str(tmp_path / "b"), **options)
+    assert first.name == second.name
+    for path in sorted(first.rglob("*.*")):
+        assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()

@@ -1,0 +1,173 @@
+"""Every config composes; mistakes are refused with the nearest right name, and quickly."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from detection.build import build, targets
+from detection.checkpoints import make_detector
+from detection.config_check import compare
+from detection.errors import UserError
+from detection.run_config import plain, refuse_other_config
+
+CONF = ROOT / "conf"
+GROUPS = ("model", "data", "backbone", "trainer", "logger", "callbacks", "recipe", "paths", "debug")
+CHOICES = [f"{g}={p.stem}" for g in GROUPS for p in sorted((CONF / g).glob("*.yaml"))]
+EXPERIMENTS = [
+    str(p.relative_to(CONF / "experiment").with_suffix(""))
+    for p in sorted((CONF / "experiment").rglob("*.yaml"))
+]
+
+
+def composed(*overrides, name="train"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_its_targets_exist(choice):
+    from hydra.utils import get_object
+
+    config = plain(composed(choice))
+    for target in targets(config):
+        assert callable(get_object(target))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_builds_its_detector(name):
+    cfg = composed(f"experiment={name}")
+    assert cfg.published["test/map"] > 0
+    assert cfg.data.name == "voc07"
+    config = plain(composed(f"experiment={name}", "backbone.width=0.05"))
+    parts = {"backbone": config["backbone"], **config["model"]}
+    detector = make_detector(parts, 20)
+    assert detector.svm.out_features == 20
+
+
+def test_published_figures_of_table_6():
+    want = {
+        "pool5": (43.0, 44.9),
+        "fc6": (42.5, 44.8),
+        "ftfc6": (52.3, 53.7),
+        "ftfc7": (54.5, 55.2),
+        "ftfc7_bb": (58.0, 59.2),
+    }
+    for row, figures in want.items():
+        for scales, figure in zip((1, 5), figures, strict=True):
+            cfg = composed(f"experiment=sppnet/table6/{row}_{scales}scale")
+            assert 100 * cfg.published["test/map"] == pytest.approx(figure)
+            assert len(cfg.model.features.scales_px) == scales
+            assert (cfg.model.stages.finetune is not None) == row.startswith("ft")
+            assert (cfg.model.stages.box_regression is not None) == row.endswith("bb")
+
+
+def test_voc07_is_the_papers_setting():
+    """SPP-net, section 4.1."""
+    cfg = composed("model=sppnet", "data=voc07")
+    finetune, svm = cfg.model.stages.finetune, cfg.model.stages.svm
+    assert round(finetune.steps_per_image * 5011) == pytest.approx(300_000, rel=1e-3)
+    assert finetune.drop_at * 300_000 == pytest.approx(250_000, rel=1e-3)
+    assert finetune.learning_rate == 1e-4
+    assert cfg.model.features.scales_px == [688]
+    assert cfg.backbone.weights == "imagenet"
+    assert (svm.rule.negative_max_iou, svm.rule.duplicate_max_iou) == (0.3, 0.7)
+    assert cfg.data.interpolation == "11point"
+    assert len(cfg.data.classes) == 20
+
+
+def test_command_line_wins_over_what_data_chooses():
+    cfg = composed("data=shapes", "backbone=alexnet", "recipe=paper")
+    assert cfg.backbone._target_.endswith("alexnet")
+    assert cfg.recipe.finetune_learning_rate == 1e-4
+
+
+def run(*words):
+    command = [sys.executable, "train.py", *words]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=spnet"], "there is no model=spnet (did you mean sppnet?)"),
+        (["trainr=cpu"], "(did you mean trainer?)"),
+        (["model.detector.laier=fc6"], "(did you mean model.detector.layer?)"),
+        (["+model.detector.nms=1"], "there is no option 'model.detector.nms'"),
+        (["model.features.shrink_px=wide"], "'wide' is a word, but a number is wanted"),
+        (["model.features.scales_px=688"], "688 is a whole number, but a list is wanted"),
+        (["data=voc", "data.root=/nowhere"], "data.root=/nowhere: there is no such folder"),
+    ],
+)
+def test_a_mistake_ends_with_2_and_one_clear_error(words, message, tmp_path):
+    result = run(*words, f"run_dir={tmp_path}/run", "backbone.weights=null")
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_trace_shows_the_traceback(tmp_path):
+    assert "Traceback" in run("data=voc", "debug=trace", f"run_dir={tmp_path}").stderr
+
+
+def test_help_fits_a_screen_and_lists_the_groups():
+    text = run("--help").stdout
+    assert len(text.splitlines()) <= 40
+    for group in ("model", "data", "backbone", "trainer", "logger", "experiment", "sweep"):
+        assert f"{group}" in text
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["model.detector.laier=fc6"]])
+def test_quick_answers_import_nothing_slow(words):
+    code = (
+        "import sys, runpy; sys.argv = ['train.py', *sys.argv[1:]]\n"
+        "try: runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "slow = {'torch', 'pytorch_lightning', 'cv2', 'wandb'} & set(sys.modules)\n"
+        "print('SLOW', slow, file=sys.stderr) if slow else None"
+    )
+    command = [sys.executable, "-c", code, *words]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "SLOW" not in result.stderr
+
+
+def test_build_refuses_foreign_targets():
+    with pytest.raises(UserError, match=r"_target_=os\.system is not allowed"):
+        build(
+            {
+                "_target_": "detection.data.sources.existing_folder",
+                "root": {"_target_": "os.system"},
+            }
+        )
+
+
+def test_build_tells_of_unknown_arguments():
+    with pytest.raises(UserError, match="unexpected keyword argument 'colour'"):
+        build({"_target_": "detection.combine.nms.Suppression", "colour": 1})
+
+
+def test_null_switches_a_stage_off_but_not_a_number():
+    default = OmegaConf.create({"stage": {"x": 1}, "rate": 0.1})
+    compare(OmegaConf.create({"stage": None, "rate": 1}), default, "")
+    with pytest.raises(UserError, match="rate=None is null, but a number is wanted"):
+        compare(OmegaConf.create({"stage": None, "rate": None}), default, "")
+
+
+def test_run_dir_of_another_config_is_refused(tmp_path):
+    old = {"seed": 1, "model": {"layer": "fc6"}, "trainer": {"devices": 1}}
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(old)))
+    refuse_other_config(tmp_path, {**old, "trainer": {"devices": 2}})
+    with pytest.raises(UserError, match=r"model\.layer: 'fc6' there, 'fc7' now"):
+        refuse_other_config(tmp_path, {**old, "model": {"layer": "fc7"}})
+
+
+def test_config_files_stay_short():
+    for path in CONF.rglob("*.yaml"):
+        assert len(path.read_text().splitlines()) <= 45, path
