@@ -1,5 +1,6 @@
 """Selective search (Uijlings et al. 2013) by OpenCV, with the settings of R-CNN's authors."""
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -117,10 +118,11 @@ def scale_to_width(image: NDArray[np.uint8], width_px: int | None) -> NDArray[np
 
 
 def safe_size(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image, stretched where it is too narrow or too long for OpenCV; boxes are mapped back."""
+    """The image, brought to an aspect that OpenCV can segment, with about as many pixels."""
     height, width = image.shape[:2]
-    least = max(MIN_SIDE, int(np.ceil(max(height, width) / MAX_ASPECT)))
-    if min(height, width) >= least:
+    if min(height, width) >= max(MIN_SIDE, max(height, width) / MAX_ASPECT):
         return image
-    size = (max(width, least), max(height, least))
+    short = max(MIN_SIDE, math.ceil(math.sqrt(height * width / MAX_ASPECT)))
+    long = max(MIN_SIDE, min(max(height, width), math.ceil(short * MAX_ASPECT)))
+    size = (long, short) if width >= height else (short, long)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)

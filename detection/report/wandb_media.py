@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import wandb
+from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 
 from detection.data.detection_data import DetectionData
@@ -43,10 +44,17 @@ def log_media(
     for kind, pictures in gallery.items():
         logger.log_image(
             f"test/{kind}",
-            [p.plain for p in pictures],
+            [square(p.plain) for p in pictures],
             caption=[p.image_id for p in pictures],
             boxes=[boxes(p, names) for p in pictures],
         )
+
+
+def square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture with a border below or to the right: W&B shows pictures of one size only."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    return np.pad(pixels, ((0, side - height), (0, side - width), (0, 0)))
 
 
 def sampled(curve: PRCurve) -> list[tuple[float, float]]:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import roi_pool
 
 from detection.backbones.backbone import Backbone
 from detection.errors import UserError
 from detection.sppnet.mapping import ScaleRule, choose_scales, scale_boxes, windows_on_map
-from detection.sppnet.pyramid import Bins, SpatialPyramidPooling
 from detection.sppnet.window_pooling import pool_windows
 
 Prepared = list[Tensor]  # a map (h, w, C) for each scale
@@ -21,7 +21,6 @@ class SPPFeatures(nn.Module):
     Args:
         backbone: its convolutions make the maps, its fc6 and fc7 go to the detector's head.
         levels: of the pyramid, section 4.1: 6, 3, 2, 1.
-        bins: of the pyramid over whole images, in pre-training.
         scales_px: shorter side of the scaled images, one or more.
         max_side_px: no scaled image is longer; it is made smaller where it would be.
         scale_rule: how a window chooses its scale (see `choose_scales`).
@@ -34,7 +33,6 @@ class SPPFeatures(nn.Module):
         backbone: Backbone,
         *,
         levels: Sequence[int],
-        bins: Bins,
         scales_px: Sequence[int],
         max_side_px: int,
         scale_rule: ScaleRule,
@@ -45,7 +43,7 @@ class SPPFeatures(nn.Module):
         if not scales_px or not levels or min([*scales_px, *levels]) < 1:
             raise UserError("model.features.scales_px and .levels need positive numbers")
         self.backbone = backbone
-        self.pyramid = SpatialPyramidPooling(levels, bins)
+        self.levels = tuple(levels)
         self.scales_px = tuple(scales_px)
         self.max_side_px = max_side_px
         self.scale_rule: ScaleRule = scale_rule
@@ -57,7 +55,7 @@ class SPPFeatures(nn.Module):
         """fc6 on the pyramid and fc7, with the backbone's weights; to be asked for once."""
         grid = self.backbone.fc6_grid
         fc6, fc7 = self.backbone.give_fc_layers()
-        return pyramid_fc6(fc6, grid, self.pyramid.levels, self.backbone.pretrained), fc7
+        return pyramid_fc6(fc6, grid, self.levels, self.backbone.pretrained), fc7
 
     def prepare(self, image: Tensor) -> Prepared:
         """Maps of an image, (h, w, C) for each scale.
@@ -103,15 +101,28 @@ class SPPFeatures(nn.Module):
                 continue
             shape = (grid.shape[0], grid.shape[1])
             windows = windows_on_map(pixels[mine], self.backbone.field, self.shrink_px, shape)
-            bins = pool_windows(grid, windows, self.pyramid.levels)
+            bins = pool_windows(grid, windows, self.levels)
             if mine.all():
                 return bins.flatten(1)
             pooled[mine] = bins.flatten(1)
         return pooled
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features (B, out_features) of whole images of one size, normalised: for pre-training."""
-        return self.pyramid(self.backbone.maps(images)).flatten(1)
+    def forward(self, images: Tensor, windows: Tensor) -> Tensor:
+        """Features (R, out_features) of windows in images of one size, with a gradient.
+
+        Args:
+            images: (B, 3, H, W), normalised; they are not scaled.
+            windows: (R, 5): which image, and xyxy in its pixels.
+        """
+        maps = self.backbone.maps(images)
+        pixels = windows[:, 1:].double() - windows.new_tensor([0.0, 0, 1, 1])  # first and last
+        shape = (int(maps.shape[2]), int(maps.shape[3]))
+        cells = windows_on_map(pixels, self.backbone.field, self.shrink_px, shape)
+        # roi_pool takes first and last cell; its bins are those of `pool_windows`
+        last = cells - cells.new_tensor([0, 0, 1, 1])
+        rois = torch.cat([windows[:, :1], last], dim=1).to(maps.dtype)
+        bins = [roi_pool(maps, rois, n).flatten(2) for n in self.levels]
+        return torch.cat(bins, dim=2).transpose(1, 2).flatten(1)
 
 
 def pyramid_fc6(fc6: nn.Linear, grid: int, levels: Sequence[int], pretrained: bool) -> nn.Linear:

@@ -47,6 +47,6 @@ def pool_as_in_paper(maps: Tensor, level: int) -> Tensor:
         if s == 0 or (a - w) // s + 1 != level:
             raise UserError(
                 f"the paper's pyramid has no level {level} on a map of side {a} "
-                f"(window {w}, stride {s}): use model.features.bins=adaptive"
+                f"(window {w}, stride {s}): use bins='adaptive'"
             )
     return F.max_pool2d(maps, window, stride)

@@ -125,7 +125,7 @@ def test_missing_root(tmp_path):
     with pytest.raises(UserError, match=r"JPEGImages is missing: data\.root="):
         data(tmp_path).read()
     with pytest.raises(UserError, match=r"data\.root= must name a folder"):
-        DetectionData.read(data(tmp_path, root=None))
+        existing_folder(None)
 
 
 def test_missing_list_names_those_there(folder):

@@ -21,7 +21,6 @@ BACKBONE = {
 }
 FEATURES = {
     "levels": [6, 3, 2, 1],
-    "bins": "adaptive",
     "scales_px": [120],
     "max_side_px": 1000,
     "scale_rule": "paper",
