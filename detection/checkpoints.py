@@ -72,14 +72,14 @@ def restore_detector(content: dict[str, Any]) -> nn.Module:
     """The detector of a checkpoint, built by our own classes only."""
     config = dict(content["config"])
     config["backbone"] = {**config["backbone"], "weights": None}  # they are in the state dict
-    for part in ("backbone", "features", "detector"):
-        build_only_ours(config[part])
+    for part in ("backbone", "features", "detector", "data"):
+        build_only_ours(config.get(part))
     detector = make_detector(config, len(content["class_names"]))
     fill_detector(detector, content)
     return detector
 
 
-def build_only_ours(config: dict[str, Any]) -> None:
+def build_only_ours(config: Any) -> None:
     """Refuse a checkpoint that names foreign code."""
     foreign = [t for t in targets(config) if not t.startswith("detection.")]
     if foreign:

@@ -48,7 +48,7 @@ def compare(given: DictConfig, default: DictConfig, where: str) -> None:
         key = f"{where}{raw_key}"
         if key in OPEN_ENDED:
             continue
-        if raw_key not in default:
+        if raw_key not in default.keys():  # noqa: SIM118  (`in` is false for what must be given)
             hint = did_you_mean(key, leaf_names(default, where))
             raise UserError(f"there is no option '{key}'{hint}")
         if OmegaConf.is_missing(given, raw_key):

@@ -75,7 +75,7 @@ def evaluate(cfg: DictConfig) -> float:
     keep_freed_memory()
     content = read_checkpoint(Path(config["ckpt"]))
     detector = restore_detector(content)
-    data_config = config["data"] or content["config"]["data"]
+    data_config = config.get("data") or content["config"]["data"]
     data_config = {**data_config, "classes": content["class_names"]}
     if config["precision"]:
         detector.precision = config["precision"]  # type: ignore[assignment]
@@ -150,7 +150,12 @@ def run_stage(
     resume = str(checkpoint) if checkpoint.exists() else None
     if resume:
         check_readable(checkpoint)
-    trainer.fit(stage, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(stage, ckpt_path=resume, weights_only=True)
+    except SystemExit:  # how Lightning leaves after Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     stage.detector.eval()
     seconds = time.monotonic() - start + stage.seconds_before
     log.info("stage %s took %.0f s", stage.name, seconds)

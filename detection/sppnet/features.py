@@ -120,8 +120,8 @@ class SPPFeatures(nn.Module):
         cells = windows_on_map(pixels, self.backbone.field, self.shrink_px, shape)
         # roi_pool takes first and last cell; its bins are those of `pool_windows`
         last = cells - cells.new_tensor([0, 0, 1, 1])
-        rois = torch.cat([windows[:, :1], last], dim=1).to(maps.dtype)
-        bins = [roi_pool(maps, rois, n).flatten(2) for n in self.levels]
+        rois = torch.cat([windows[:, :1], last], dim=1).float()
+        bins = [roi_pool(maps.float(), rois, n).flatten(2) for n in self.levels]  # not in bf16
         return torch.cat(bins, dim=2).transpose(1, 2).flatten(1)
 
 
