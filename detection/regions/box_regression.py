@@ -29,7 +29,6 @@ class BoxRegressionStage(DetectionStage):
         min_iou: windows with at least this overlap with a truth are examples of its class.
         ridge: lambda.
         target_norm: features are scaled so that their mean norm is this.
-        memory_gb: not used between epochs, for there is one.
     """
 
     name = "box_regression"

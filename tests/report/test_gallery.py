@@ -1,0 +1,38 @@
+"""What the gallery shows, and the tables."""
+
+import torch
+
+from detection.metrics.voc_ap import pr_curves
+from detection.report.gallery import best_f1_score, boxes_to_show, f1
+from detection.report.tables import ap_table
+
+TRUTH = torch.tensor(
+    [[0, 0, 0, 0, 0, 10, 10], [0, 0, 0, 50, 50, 60, 60], [1, 0, 1, 0, 0, 10, 10]],
+    dtype=torch.double,
+)
+FOUND = torch.tensor(
+    [[0, 0, 0.9, 0, 0, 10, 10], [0, 0, 0.8, 20, 20, 30, 30], [1, 0, 0.95, 0, 0, 10, 10]],
+    dtype=torch.double,
+)
+
+
+def test_right_false_and_missed_boxes():
+    """The difficult hit of image 1 is not shown; the false one of image 0 scores too little."""
+    curves = pr_curves(FOUND, TRUTH, 1, 0.5)
+    assert best_f1_score(curves[0]) == 0.9
+    first, second = boxes_to_show(2, (FOUND, TRUTH), curves)
+    assert [(b.kind, b.box) for b in first] == [
+        ("right", (0, 0, 10, 10)),
+        ("missed", (50, 50, 60, 60)),
+    ]
+    assert second == []
+    assert f1(first) == 2 / 3
+    assert f1([]) == 1.0
+
+
+def test_table_shows_the_published_figure_beside_the_measured_one():
+    figures = {"test/map": 0.5, "test/map_area": 0.51, "test/map_11point": 0.5, "test/ap/cat": 0.5}
+    text = ap_table({**figures, "published/test/map": 0.592}, ["cat"])
+    assert "published" in text
+    assert "59.2" in text
+    assert "published" not in ap_table(figures, ["cat"])
