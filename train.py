@@ -5,12 +5,15 @@ from omegaconf import DictConfig
 
 from detection.command_line import run
 from detection.config_check import check_config
+from detection.sweeps import needs_own_process, run_trial
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Check the config first, for what follows takes seconds to import."""
     check_config(cfg)
+    if needs_own_process(cfg):
+        return run_trial(cfg)
     from detection.runs import train
 
     return train(cfg)

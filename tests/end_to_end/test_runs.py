@@ -203,6 +203,16 @@ def test_sweep_runs_each_job_in_its_own_folder(paths, tmp_path):
     assert len(list(tmp_path.glob("sweep_*/*/metrics.json"))) == 2
 
 
+@pytest.mark.slow
+def test_sweep_over_jobs_of_two_processes(paths, tmp_path):
+    """Each job is a process of its own, so its second process does not run the sweep again."""
+    words = [w for w in TINY if not w.startswith("trainer")]
+    words = ["-m", "seed=1,2", *words, "trainer=ddp_cpu", *paths, f"paths.runs={tmp_path}"]
+    run("train.py", *words, "model.stages.svm=null", "model.stages.box_regression=null")
+    assert len(list(tmp_path.glob("sweep_*/*/metrics.json"))) == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_drawing_again_gives_the_same_images(tmp_path):
     options = {"train": 2, "val": 1, "test": 1}
     first = draw_shapes(None, str(tmp_path / "a"), **options)
