@@ -112,8 +112,11 @@ def test_mistakes_in_weights(tmp_path):
     with pytest.raises(UserError, match="not a file of weights"):
         alexnet(weights=str(tmp_path / "bad.pth"), width=1.0, mean=MEAN, std=STD)
     torch.save(small_zf5().state_dict(), tmp_path / "zf5.pth")
-    with pytest.raises(UserError, match=r"conv\.0\.weight is \(24, 3, 7, 7\).*\(64, 3, 11, 11\)"):
+    with pytest.raises(UserError, match=r"lack conv\.3\.weight.*of another network"):
         alexnet(weights=str(tmp_path / "zf5.pth"), width=1.0, mean=MEAN, std=STD)
+    torch.save(alexnet(width=0.25, **plain).state_dict(), tmp_path / "narrow.pth")
+    with pytest.raises(UserError, match=r"conv\.0\.weight is \(16, 3, 11, 11\).*\(64, 3, 11, 11\)"):
+        alexnet(weights=str(tmp_path / "narrow.pth"), width=1.0, mean=MEAN, std=STD)
     torch.save({"fc6.weight": torch.zeros(1)}, tmp_path / "head.pth")
     with pytest.raises(UserError, match=r"lack conv\.0\.weight"):
         alexnet(weights=str(tmp_path / "head.pth"), width=1.0, mean=MEAN, std=STD)
