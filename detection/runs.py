@@ -59,7 +59,7 @@ def train(cfg: DictConfig) -> float:
     loggers = make_loggers(config, run_dir)
     seconds = run_stages(config, run_dir, detector, data, parts, loggers)
     outcome = test(config, run_dir, detector, data, loggers)
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if is_first_process():
         save_detector(run_dir / "detector.ckpt", detector, data.class_names, parts)
         outcome.seconds |= seconds
         figures = report_outcome(outcome, run_dir, config, loggers)
@@ -83,7 +83,7 @@ def evaluate(cfg: DictConfig) -> float:
     data = read_data(data_config, search, splits=("test",))
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     outcome = test(config, run_dir, detector, data, [])
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if is_first_process():
         config["data"] = data_config
         return report_outcome(outcome, run_dir, config, [])["test/map"]
     return 0.0
@@ -195,7 +195,7 @@ def test(
 
 def make_loggers(config: dict[str, Any], run_dir: Path) -> list[Logger]:
     """The user's loggers, told of the config."""
-    if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+    if not is_first_process():
         return []
     loggers: list[Logger] = [
         build(c, save_dir=str(run_dir)) for c in config["logger"].values() if c
@@ -216,7 +216,12 @@ def warn_without_weights(backbone: dict[str, Any]) -> None:
         )
 
 
+def is_first_process() -> bool:
+    """Whether this process writes and speaks for the run."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
 def on_first_process_only() -> None:
     """Other processes of the same run say warnings only."""
-    if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+    if not is_first_process():
         logging.getLogger("detection").setLevel(logging.WARNING)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -73,6 +74,15 @@ class DetectionStage(pl.LightningModule):
             value = self.val_map.compute()["map"]
             self.val_map.reset()
             self.log(f"{self.name}/val_map", value.float(), prog_bar=True, rank_zero_only=True)
+
+    def log_validation(self, logits: Tensor, labels: Tensor) -> None:
+        """Log loss and accuracy of (R, C + 1) logits, for stages that validate on windows."""
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        values = {"val_loss": F.cross_entropy(logits, labels), "val_accuracy": accuracy}
+        for key, value in values.items():
+            self.log(
+                f"{self.name}/{key}", value, prog_bar=True, batch_size=len(labels), sync_dist=True
+            )
 
     def test_step(self, sample: Sample, index: int) -> None:
         """Detect in one image."""

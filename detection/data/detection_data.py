@@ -122,17 +122,15 @@ class DetectionData(pl.LightningDataModule):
         """Whether there are images to validate on."""
         return "val" in self.datasets and len(self.datasets["val"]) > 0
 
-    def loader(self, split: str, sampler: ShardSampler | None = None) -> DataLoader[Sample]:
+    def loader(self, split: str) -> DataLoader[Sample]:
         """Batches of one image, in order; each process its own images if there are several."""
         dataset = self.datasets[split]
         trainer = self.trainer
-        if sampler is None:
-            rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-            sampler = ShardSampler(len(dataset), rank, world)
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return DataLoader(
             dataset,
             batch_size=1,
-            sampler=sampler,
+            sampler=ShardSampler(len(dataset), rank, world),
             num_workers=self.num_workers,
             collate_fn=one_sample,
             pin_memory=torch.cuda.is_available(),

@@ -127,12 +127,7 @@ class FinetuneStage(DetectionStage):
         """Loss and accuracy on val windows."""
         pooled, labels, _ = batch
         logits = self.detector.logits(pooled).float()
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        values = {"val_loss": F.cross_entropy(logits, labels), "val_accuracy": accuracy}
-        for key, value in values.items():
-            self.log(
-                f"finetune/{key}", value, prog_bar=True, batch_size=len(labels), sync_dist=True
-            )
+        self.log_validation(logits, labels)
 
     def windows(self, split: str) -> tuple[Windows, Windows]:
         """Object and background windows of a split, labelled once."""

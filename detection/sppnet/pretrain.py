@@ -159,12 +159,7 @@ class PretrainStage(DetectionStage):
         """Loss and accuracy on crops of val images."""
         images, windows, labels, _ = batch
         logits = self.classify(images, windows).float()
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        values = {"val_loss": F.cross_entropy(logits, labels), "val_accuracy": accuracy}
-        for key, value in values.items():
-            self.log(
-                f"pretrain/{key}", value, prog_bar=True, batch_size=len(labels), sync_dist=True
-            )
+        self.log_validation(logits, labels)
 
 
 class DrawnCrops(Dataset[Crop]):
