@@ -12,13 +12,19 @@ FC6_GRID = 6  # side of the map behind the last pooling
 
 
 def alexnet(
-    *, weights: str | None, width: float, mean: Sequence[float], std: Sequence[float]
+    *,
+    weights: str | None,
+    width: float,
+    input_px: int,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> Backbone:
     """64 11×11/4, 192 5×5, 384, 256 and 256 3×3, without the last pooling.
 
     Args:
         weights: "imagenet" (torchvision's), a path, or None for random ones.
         width: factor on all numbers of channels.
+        input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
         std: likewise.
     """
@@ -39,7 +45,7 @@ def alexnet(
     )
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(c5 * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
-    backbone = Backbone(conv, fc6, fc7, FC6_GRID, mean, std)
+    backbone = Backbone(conv, fc6, fc7, FC6_GRID, input_px, mean, std)
     initialize(backbone)
     load_weights(backbone, "alexnet", weights, AlexNet_Weights.IMAGENET1K_V1)
     return backbone

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detection.backbones.receptive_field import ReceptiveField, receptive_field
@@ -16,12 +17,14 @@ class Backbone(nn.Module):
         fc6: takes the map, pooled to a grid and flattened (channels, rows, columns).
         fc7: takes fc6's output.
         fc6_grid: side of that grid.
+        input_px: side of the square inputs that the network was made for.
         mean: of each of R, G, B, for pixels in [0, 1].
         std: likewise.
 
     Attributes:
         channels: of the map.
         pretrained: whether weights were loaded; without, a detector must learn them first.
+        fc_pretrained: whether they were for fc6 and fc7 too.
     """
 
     mean: Tensor
@@ -33,6 +36,7 @@ class Backbone(nn.Module):
         fc6: nn.Linear,
         fc7: nn.Linear,
         fc6_grid: int,
+        input_px: int,
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
@@ -41,8 +45,10 @@ class Backbone(nn.Module):
         self.fc6 = fc6
         self.fc7 = fc7
         self.fc6_grid = fc6_grid
+        self.input_px = input_px
         self.channels = fc6.in_features // fc6_grid**2
         self.pretrained = False
+        self.fc_pretrained = False
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
@@ -61,6 +67,14 @@ class Backbone(nn.Module):
         """(B, C, h, w) maps of normalised (B, 3, H, W) images; channels lie last in memory."""
         result: Tensor = self.conv(images.contiguous(memory_format=torch.channels_last))
         return result
+
+    def pool5(self, maps: Tensor) -> Tensor:
+        """(B, C, g, g) of (B, C, h, w) maps: what fc6 reads, not flattened.
+
+        Bins that cover the map are the published last pooling where the input is of the published
+        size (13 → 6 is 3×3/2, 14 → 7 is 2×2/2), and fit fc6 at any other.
+        """
+        return F.adaptive_max_pool2d(maps, self.fc6_grid)
 
     def normalize(self, images: Tensor) -> Tensor:
         """(..., 3, H, W) RGB, uint8 in 0 to 255 or floats in [0, 1] → what the network expects."""

@@ -13,13 +13,19 @@ BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolut
 
 
 def vgg16(
-    *, weights: str | None, width: float, mean: Sequence[float], std: Sequence[float]
+    *,
+    weights: str | None,
+    width: float,
+    input_px: int,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> Backbone:
     """Thirteen 3×3 convolutions in five blocks, without the last pooling.
 
     Args:
         weights: "imagenet" (torchvision's), a path, or None for random ones.
         width: factor on all numbers of channels.
+        input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
         std: likewise.
     """
@@ -33,7 +39,7 @@ def vgg16(
         layers.append(nn.MaxPool2d(2, 2))
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(before * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
-    backbone = Backbone(nn.Sequential(*layers[:-1]), fc6, fc7, FC6_GRID, mean, std)
+    backbone = Backbone(nn.Sequential(*layers[:-1]), fc6, fc7, FC6_GRID, input_px, mean, std)
     initialize(backbone)
     load_weights(backbone, "vgg16", weights, VGG16_Weights.IMAGENET1K_V1)
     return backbone

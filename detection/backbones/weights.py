@@ -1,5 +1,6 @@
 """Weights of a backbone: downloaded, or from a file."""
 
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from torch import Tensor
 from torchvision.models import WeightsEnum
 
 from detection.backbones.backbone import Backbone
+from detection.backbones.caffe_weights import fill_from_caffe
 from detection.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # torchvision's names of AlexNet's and VGG-16's layers → ours
 TORCHVISION_NAMES = {
     "alexnet": {"features.": "conv.", "classifier.1.": "fc6.", "classifier.4.": "fc7."},
     "vgg16": {"features.": "conv.", "classifier.0.": "fc6.", "classifier.3.": "fc7."},
     "zf5": {},
+    "caffenet": {},
 }
 DETECTOR_PREFIX = "features.backbone."  # where a detector of ours keeps its backbone
 
@@ -28,9 +33,9 @@ def load_weights(
 
     Args:
         backbone: to be filled; its fc6 and fc7 are too where the file has them.
-        name: "alexnet", "vgg16" or "zf5".
-        weights: "imagenet", a path (a state dict in torchvision's names or ours, or the
-            `detector.ckpt` of a run), or None to keep the random ones.
+        name: "alexnet", "caffenet", "vgg16" or "zf5".
+        weights: "imagenet", a path (a state dict in torchvision's names or ours, the
+            `detector.ckpt` of a run, or a `.caffemodel`), or None to keep the random ones.
         imagenet: what "imagenet" stands for.
 
     Raises:
@@ -38,13 +43,21 @@ def load_weights(
     """
     if weights is None:
         return
+    if weights.endswith(".caffemodel"):
+        fill_from_caffe(backbone, name, Path(weights).expanduser())
+        return
     if weights == "imagenet":
         state = download(name, imagenet)
         source = str(imagenet)
     else:
         state, source = read_state(Path(weights).expanduser()), weights
-    fill(backbone, renamed(state, TORCHVISION_NAMES[name]), source)
+    of_detector = any(key.startswith(DETECTOR_PREFIX) for key in state)
+    state = renamed(state, TORCHVISION_NAMES[name])
+    if of_detector:
+        state = without_other_fc(backbone, state, source)
+    fill(backbone, state, source)
     backbone.pretrained = True
+    backbone.fc_pretrained = "fc6.weight" in state
 
 
 def download(name: str, imagenet: WeightsEnum | None) -> dict[str, Tensor]:
@@ -98,6 +111,17 @@ def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor
         if key.startswith(("conv.", "fc6.", "fc7.")):
             ours[key] = value
     return ours
+
+
+def without_other_fc(
+    backbone: Backbone, state: dict[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """A detector's layers without its fc6 and fc7, if that fc6 reads other features than ours."""
+    fc6 = state.get("fc6.weight")
+    if fc6 is None or fc6.shape == backbone.fc6.weight.shape:
+        return state
+    log.info("%s: convolutions only, for its fc6 reads features of another method", source)
+    return {key: value for key, value in state.items() if key.startswith("conv.")}
 
 
 def fill(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:

@@ -18,6 +18,7 @@ def zf5(
     width: float,
     padding: Literal["paper", "original"],
     normalization: Literal["channel", "spatial"],
+    input_px: int,
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Backbone:
@@ -29,6 +30,7 @@ def zf5(
         padding: of conv2: "paper" 1, which gives table 1's maps 55, 27, 13; "original" 0, as in the
             released prototxt. Both give 13×13 at 224 and 10×10 at 180.
         normalization: over neighbouring channels, or within each as in the released prototxt.
+        input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
         std: likewise.
     """
@@ -52,7 +54,7 @@ def zf5(
     )
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(c5 * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
-    backbone = Backbone(conv, fc6, fc7, FC6_GRID, mean, std)
+    backbone = Backbone(conv, fc6, fc7, FC6_GRID, input_px, mean, std)
     initialize(backbone)
     load_weights(backbone, "zf5", weights, imagenet=None)
     return backbone

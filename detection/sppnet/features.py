@@ -55,7 +55,7 @@ class SPPFeatures(nn.Module):
         """fc6 on the pyramid and fc7, with the backbone's weights; to be asked for once."""
         grid = self.backbone.fc6_grid
         fc6, fc7 = self.backbone.give_fc_layers()
-        return pyramid_fc6(fc6, grid, self.levels, self.backbone.pretrained), fc7
+        return pyramid_fc6(fc6, grid, self.levels, self.backbone.fc_pretrained), fc7
 
     def prepare(self, image: Tensor) -> Prepared:
         """Maps of an image, (h, w, C) for each scale.

@@ -9,6 +9,7 @@ from torchvision.models import alexnet as torchvision_alexnet
 from torchvision.models import vgg16 as torchvision_vgg16
 
 from detection.backbones.alexnet import alexnet
+from detection.backbones.caffenet import caffenet
 from detection.backbones.lrn import ChannelLRN, SpatialLRN
 from detection.backbones.receptive_field import receptive_field
 from detection.backbones.vgg16 import vgg16
@@ -16,7 +17,7 @@ from detection.backbones.zf5 import zf5
 from detection.errors import UserError
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-plain = {"weights": None, "mean": MEAN, "std": STD}
+plain = {"weights": None, "input_px": 224, "mean": MEAN, "std": STD}
 small_zf5 = partial(zf5, width=0.25, padding="paper", normalization="channel", **plain)
 
 
@@ -42,7 +43,12 @@ def test_zf5_original_geometry():
 
 @pytest.mark.parametrize(
     "make",
-    [small_zf5, partial(alexnet, width=0.25, **plain), partial(vgg16, width=0.125, **plain)],
+    [
+        small_zf5,
+        partial(alexnet, width=0.25, **plain),
+        partial(caffenet, width=0.25, **plain),
+        partial(vgg16, width=0.125, **plain),
+    ],
 )
 def test_receptive_field_is_where_the_gradient_is(make):
     net = make()
@@ -56,6 +62,28 @@ def test_receptive_field_is_where_the_gradient_is(make):
     centre = field.start + 4 * field.stride
     assert rows[0] == max(0, centre - (field.size - 1) / 2)
     assert rows[-1] == min(259, centre + (field.size - 1) / 2)
+
+
+def test_caffenet_maps_of_the_prototxt():
+    """caffe: bvlc_reference_caffenet: 55, 27, 27, 13 at 227; pool5 of 9,216."""
+    net = caffenet(width=1.0, **{**plain, "input_px": 227})
+    image = torch.zeros(1, 3, 227, 227)
+    assert [net.conv[:n](image).shape[2] for n in (1, 3, 5, 7, 14)] == [55, 27, 27, 13, 13]
+    assert net.conv[4].weight.shape == (256, 48, 5, 5)  # two groups
+    assert net.pool5(net.maps(image)).flatten(1).shape == (1, 9216)
+    parameters = sum(p.numel() for p in net.parameters())
+    assert parameters == 60_965_224 - 4_097_000  # Caffe's count, without fc8
+
+
+@pytest.mark.parametrize(
+    ("side", "grid", "published"), [(13, 6, nn.MaxPool2d(3, 2)), (14, 7, nn.MaxPool2d(2, 2))]
+)
+def test_pool5_is_the_published_pooling(side, grid, published):
+    """13 → 6 in AlexNet, CaffeNet and ZF-5; 14 → 7 in VGG-16."""
+    net = alexnet(width=0.125, **plain)
+    net.fc6_grid = grid
+    maps = torch.randn(2, 8, side, side)
+    assert torch.equal(net.pool5(maps), published(maps))
 
 
 def as_average(layer):
@@ -97,7 +125,7 @@ def test_torchvision_weights(make, theirs, fc6, fc7, tmp_path):
     torch.manual_seed(0)
     net = theirs(weights=None)
     torch.save(net.state_dict(), tmp_path / "weights.pth")
-    ours = make(weights=str(tmp_path / "weights.pth"), width=1.0, mean=MEAN, std=STD)
+    ours = make(weights=str(tmp_path / "weights.pth"), width=1.0, input_px=224, mean=MEAN, std=STD)
     image = torch.randn(1, 3, 90, 120)
     assert ours.pretrained
     torch.testing.assert_close(ours.conv(image), net.features[:-1](image))
@@ -105,21 +133,32 @@ def test_torchvision_weights(make, theirs, fc6, fc7, tmp_path):
     assert torch.equal(ours.fc7.weight, net.get_submodule(fc7).weight)
 
 
+def test_convolutions_of_a_detector_whose_fc6_reads_other_features(tmp_path):
+    """The `detector.ckpt` of an SPP-net starts an R-CNN: its fc6 reads a pyramid."""
+    net = small_zf5()
+    state = {f"features.backbone.{k}": v for k, v in net.state_dict().items() if "conv" in k}
+    state |= {"fc6.weight": torch.zeros(1024, 3200), "fc6.bias": torch.zeros(1024)}
+    torch.save({"state_dict": state}, tmp_path / "detector.ckpt")
+    ours = small_zf5(weights=str(tmp_path / "detector.ckpt"))
+    assert torch.equal(ours.conv[0].weight, net.conv[0].weight)
+    assert (ours.pretrained, ours.fc_pretrained) == (True, False)
+
+
 def test_mistakes_in_weights(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        alexnet(weights="missing.pth", width=1.0, mean=MEAN, std=STD)
+        alexnet(weights="missing.pth", width=1.0, input_px=224, mean=MEAN, std=STD)
     (tmp_path / "bad.pth").write_bytes(b"no weights")
     with pytest.raises(UserError, match="not a file of weights"):
-        alexnet(weights=str(tmp_path / "bad.pth"), width=1.0, mean=MEAN, std=STD)
+        alexnet(weights=str(tmp_path / "bad.pth"), width=1.0, input_px=224, mean=MEAN, std=STD)
     torch.save(small_zf5().state_dict(), tmp_path / "zf5.pth")
     with pytest.raises(UserError, match=r"lack conv\.3\.weight.*of another network"):
-        alexnet(weights=str(tmp_path / "zf5.pth"), width=1.0, mean=MEAN, std=STD)
+        alexnet(weights=str(tmp_path / "zf5.pth"), width=1.0, input_px=224, mean=MEAN, std=STD)
     torch.save(alexnet(width=0.25, **plain).state_dict(), tmp_path / "narrow.pth")
     with pytest.raises(UserError, match=r"conv\.0\.weight is \(16, 3, 11, 11\).*\(64, 3, 11, 11\)"):
-        alexnet(weights=str(tmp_path / "narrow.pth"), width=1.0, mean=MEAN, std=STD)
+        alexnet(weights=str(tmp_path / "narrow.pth"), width=1.0, input_px=224, mean=MEAN, std=STD)
     torch.save({"fc6.weight": torch.zeros(1)}, tmp_path / "head.pth")
     with pytest.raises(UserError, match=r"lack conv\.0\.weight"):
-        alexnet(weights=str(tmp_path / "head.pth"), width=1.0, mean=MEAN, std=STD)
+        alexnet(weights=str(tmp_path / "head.pth"), width=1.0, input_px=224, mean=MEAN, std=STD)
     with pytest.raises(UserError, match="nobody publishes zf5"):
         zf5(**{**plain, "weights": "imagenet"}, width=1.0, padding="paper", normalization="channel")
 
@@ -135,4 +174,4 @@ def test_failed_download_says_what_to_do_offline(monkeypatch):
 
     monkeypatch.setattr(module, "AlexNet_Weights", type("W", (), {"IMAGENET1K_V1": Offline()}))
     with pytest.raises(UserError, match=r"Offline: fetch .*alexnet-0\.pth.*backbone\.weights=PATH"):
-        alexnet(weights="imagenet", width=1.0, mean=MEAN, std=STD)
+        alexnet(weights="imagenet", width=1.0, input_px=224, mean=MEAN, std=STD)

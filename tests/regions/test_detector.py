@@ -16,6 +16,7 @@ BACKBONE = {
     "width": 0.25,
     "padding": "paper",
     "normalization": "channel",
+    "input_px": 112,
     "mean": [0.5] * 3,
     "std": [0.25] * 3,
 }

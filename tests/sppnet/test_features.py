@@ -13,6 +13,7 @@ def make(scale_px):
         width=0.1,
         padding="paper",
         normalization="channel",
+        input_px=112,
         mean=[0.5] * 3,
         std=[0.25] * 3,
     )

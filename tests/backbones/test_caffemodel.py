@@ -1,0 +1,152 @@
+"""Caffe weights, in files that Google's own protobuf library writes."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from detection.backbones.caffenet import caffenet
+from detection.backbones.vgg16 import vgg16
+from detection.errors import UserError
+
+INT32, INT64, FLOAT, DOUBLE, STRING, MESSAGE, ENUM_AS_INT = 5, 3, 2, 1, 9, 11, 5
+# (field, number, type, repeated, message): what caffe.proto says of the fields that files have
+SCHEMA = {
+    "BlobShape": [("dim", 1, INT64, True, None)],
+    "BlobProto": [
+        ("num", 1, INT32, False, None),
+        ("channels", 2, INT32, False, None),
+        ("height", 3, INT32, False, None),
+        ("width", 4, INT32, False, None),
+        ("data", 5, FLOAT, True, None),
+        ("shape", 7, MESSAGE, False, "BlobShape"),
+        ("double_data", 8, DOUBLE, True, None),
+    ],
+    "V1Layer": [
+        ("name", 4, STRING, False, None),
+        ("type", 5, ENUM_AS_INT, False, None),
+        ("blobs", 6, MESSAGE, True, "BlobProto"),
+    ],
+    "Layer": [
+        ("name", 1, STRING, False, None),
+        ("type", 2, STRING, False, None),
+        ("blobs", 7, MESSAGE, True, "BlobProto"),
+    ],
+    "Net": [
+        ("name", 1, STRING, False, None),
+        ("layers", 2, MESSAGE, True, "V1Layer"),
+        ("layer", 100, MESSAGE, True, "Layer"),
+    ],
+}
+PACKED = {"dim", "data", "double_data"}
+
+
+@pytest.fixture(scope="module")
+def caffe():
+    """Message classes by name."""
+    file = descriptor_pb2.FileDescriptorProto(name="caffe_test.proto", package="caffe_test")
+    for message, rows in SCHEMA.items():
+        proto = file.message_type.add(name=message)
+        for name, number, kind, repeated, of in rows:
+            field = proto.field.add(name=name, number=number, type=kind, label=3 if repeated else 1)
+            if of:
+                field.type_name = f".caffe_test.{of}"
+            if name in PACKED:
+                field.options.packed = True
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe_test.{name}"))
+        for name in SCHEMA
+    }
+
+
+def write(caffe, path, layers, v1=False, double=False):
+    """A `.caffemodel` of (name, [arrays]); `v1` as before 2014, with four sides to each blob."""
+    net = caffe["Net"](name="test")
+    for name, arrays in layers:
+        layer = (net.layers if v1 else net.layer).add(name=name)
+        for array in arrays:
+            blob = layer.blobs.add()
+            if v1:
+                sides = (1,) * (4 - array.ndim) + array.shape
+                blob.num, blob.channels, blob.height, blob.width = sides
+            else:
+                blob.shape.dim.extend(array.shape)
+            (blob.double_data if double else blob.data).extend(array.ravel().tolist())
+    path.write_bytes(net.SerializeToString())
+    return str(path)
+
+
+def random_layers(net, fc8="fc8"):
+    """Arrays for every layer of a CaffeNet."""
+    generator = np.random.default_rng(0)
+    convolutions = [m for m in net.conv if isinstance(m, torch.nn.Conv2d)]
+    modules = [(f"conv{n}", m) for n, m in enumerate(convolutions, 1)]
+    modules += [("fc6", net.fc6), ("fc7", net.fc7)]
+    layers = [
+        (name, [generator.normal(size=p.shape).astype("f4") / 10 for p in m.parameters()])
+        for name, m in modules
+    ]
+    return [("data", []), *layers, (fc8, [np.zeros((2, 3), "f4"), np.zeros(2, "f4")])]
+
+
+def make(weights, width=0.125):
+    mean, std = [0.481, 0.4575, 0.4078], [0.25, 0.2, 0.3]
+    return caffenet(weights=weights, width=width, input_px=227, mean=mean, std=std)
+
+
+@pytest.mark.parametrize(("v1", "double"), [(False, False), (True, False), (False, True)])
+def test_first_layer_sees_what_caffe_saw(caffe, tmp_path, v1, double):
+    """BGR pixels of 0 to 255 less their mean, by hand, against RGB in our own normalisation."""
+    layers = random_layers(make(None), fc8="fc-rcnn")
+    net = make(write(caffe, tmp_path / "net.caffemodel", layers, v1, double))
+    image = torch.randint(0, 256, (3, 60, 70), dtype=torch.uint8)
+    mean = torch.tensor([122.67891434, 116.66876762, 104.00698793]).view(3, 1, 1)
+    bgr = (image.float() - mean).flip(0)[None]
+    weight, bias = (torch.from_numpy(a) for a in dict(layers)["conv1"])
+    want = F.conv2d(bgr, weight, bias, stride=4)
+    got = net.conv[0](net.normalize(image)[None])
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-3)
+    assert torch.equal(net.conv[4].weight, torch.from_numpy(dict(layers)["conv2"][0]))
+    assert torch.equal(net.fc6.weight, torch.from_numpy(dict(layers)["fc6"][0]))
+    assert net.pretrained
+    assert net.fc_pretrained
+
+
+def test_vgg_names(caffe, tmp_path):
+    plain = {"width": 0.0625, "input_px": 224, "mean": [0.485, 0.456, 0.406], "std": [0.2] * 3}
+    fresh = vgg16(weights=None, **plain)
+    names = [f"conv{b}_{n}" for b, k in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, k + 1)]
+    convolutions = [m for m in fresh.conv if isinstance(m, torch.nn.Conv2d)]
+    layers = [
+        (name, [np.full(p.shape, n, "f4") for p in m.parameters()])
+        for n, (name, m) in enumerate(zip(names, convolutions, strict=True))
+    ]
+    net = vgg16(weights=write(caffe, tmp_path / "vgg.caffemodel", layers), **plain)
+    biases = [m.bias[0].item() for m in net.conv if isinstance(m, torch.nn.Conv2d)]
+    assert biases == list(range(13))
+    assert not net.fc_pretrained
+
+
+def test_mistakes(caffe, tmp_path):
+    path = tmp_path / "net.caffemodel"
+    layers = random_layers(make(None))
+    content = open(write(caffe, path, layers), "rb").read()  # noqa: SIM115, PTH123
+    for length in (len(content) - 100, 5000, 3):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match="truncated or no .caffemodel"):
+            make(str(path))
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="holds no layer with weights"):
+        make(str(path))
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(UserError, match="truncated or no .caffemodel"):
+        make(str(path))
+    with pytest.raises(UserError, match="no such file"):
+        make(str(tmp_path / "none.caffemodel"))
+    with pytest.raises(UserError, match="no layer conv3 with weights.*another network"):
+        make(write(caffe, path, [row for row in layers if row[0] != "conv3"]))
+    with pytest.raises(UserError, match=r"layer conv1 is \(16, 3, 11, 11\).*\(24, 3, 11, 11\)"):
+        make(write(caffe, path, layers), width=0.25)
