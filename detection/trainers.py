@@ -70,7 +70,8 @@ def quieten() -> None:
     advice = (
         ".*does not have many workers.*",  # data.num_workers is the user's choice
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed stage
-        ".*lower than the interval for logging.*",  # small data has short epochs
+        ".*is smaller than the logging interval.*",  # small data has short epochs
+        ".*Total length of `list` across ranks is zero.*",  # no validation in this stage
         ".*Experiment logs directory .* exists and is not empty.*",  # a new part each start
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # inside Lightning
         ".*Your `IterableDataset` has `__len__` defined.*",  # our chunks know their length

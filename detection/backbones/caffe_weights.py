@@ -64,7 +64,7 @@ def copy_layer(
             f"backbone.weights={path} has no layer {name} with weights and bias: it is of another "
             "network; choose the backbone= that it is for"
         )
-    for blob, parameter in zip(blobs, (module.weight, module.bias), strict=True):
+    for blob, parameter in zip(blobs, module.parameters(), strict=True):
         shape = list(blob.shape)
         while len(shape) > parameter.dim() and shape[0] == 1:
             shape = shape[1:]

@@ -12,6 +12,7 @@ from detection.combine.nms import Detections, Suppression
 from detection.proposals.selective_search import SelectiveSearch
 
 Layer = Literal["pool5", "fc6", "fc7"]
+LAYERS: tuple[Layer, ...] = ("pool5", "fc6", "fc7")
 Scoring = Literal["svm", "softmax"]
 
 
@@ -22,6 +23,10 @@ class RegionFeatures(Protocol):
 
     def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """fc6, which reads the features, and fc7."""
+        ...
+
+    def settings(self) -> str:
+        """All settings that features depend on beside weights: for the names of caches."""
         ...
 
     def prepare(self, image: Tensor) -> list[Tensor]:
@@ -70,8 +75,7 @@ class RegionDetector(nn.Module):
         self.fc6, self.fc7 = features.fc_layers()
         self.classifier = nn.Linear(self.fc7.out_features, num_classes + 1)
         self.layer: Layer = layer
-        width = {"pool5": self.fc6.in_features, "fc6": self.fc6.out_features}
-        self.svm = nn.Linear(width.get(layer, self.fc7.out_features), num_classes)
+        self.svm = nn.Linear(self.width(layer), num_classes)
         self.box_regressor = nn.Linear(self.fc6.in_features, 4 * num_classes)
         self.register_buffer("learnt", torch.zeros(2, dtype=torch.bool))  # SVMs, box regressors
         self.scoring: Scoring = scoring
@@ -116,14 +120,19 @@ class RegionDetector(nn.Module):
             moved = self.move(pooled, boxes, size)
         return self.suppression(moved, scores, self.min_scores[self.scored_by])
 
-    def layers(self, pooled: Tensor, upto: Layer = "fc7", dropout: float = 0.0) -> Tensor:
-        """Activations behind a layer, after its ReLU; dropout in training only."""
-        if upto == "pool5":
-            return pooled
-        fc6 = F.dropout(F.relu(self.fc6(pooled)), dropout)
-        if upto == "fc6":
-            return fc6
-        return F.dropout(F.relu(self.fc7(fc6)), dropout)
+    def width(self, layer: Layer) -> int:
+        """Numbers in a feature of a layer."""
+        sizes = (self.fc6.in_features, self.fc6.out_features, self.fc7.out_features)
+        return sizes[LAYERS.index(layer)]
+
+    def layers(
+        self, features: Tensor, upto: Layer = "fc7", dropout: float = 0.0, since: Layer = "pool5"
+    ) -> Tensor:
+        """Activations behind a layer, after its ReLU, from those behind an earlier one."""
+        for name in LAYERS[LAYERS.index(since) + 1 : LAYERS.index(upto) + 1]:
+            fc = self.fc6 if name == "fc6" else self.fc7
+            features = F.dropout(F.relu(fc(features)), dropout)
+        return features
 
     def logits(self, pooled: Tensor, dropout: float = 0.0) -> Tensor:
         """(R, C + 1) outputs of the classifier, background last."""

@@ -25,7 +25,7 @@ def whitening(targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fit_ridge(
-    blocks: Sequence[Tensor], targets: Tensor, ridge: float, scale: float
+    blocks: Sequence[Callable[[], Tensor]], targets: Tensor, ridge: float, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Weights (4, D) and biases (4,) that predict box transforms from unscaled features.
 
@@ -33,22 +33,27 @@ def fit_ridge(
     weights, the bias (a constant feature of 1) included.
 
     Args:
-        blocks: features in blocks of (n', D), n > 0 rows in all; they may lie on disk.
+        blocks: each gives (n', D) features when called, n > 0 rows in all; they may lie on disk.
         targets: (n, 4).
         ridge: lambda.
         scale: factor on the features.
     """
     mean, whiten, unwhiten = whitening(targets.double())
     white = (targets.double() - mean) @ whiten
-    dimensions = blocks[0].shape[1] + 1
+    dimensions = blocks[0]().shape[1] + 1
     solve = solve_dual if len(targets) < dimensions else solve_primal
     solution = solve([with_constant(b, scale) for b in blocks], white, ridge) @ unwhiten
     return (solution[:-1] * scale).t().float(), (solution[-1] + mean).float()
 
 
-def with_constant(block: Tensor, scale: float) -> Callable[[], Tensor]:
+def with_constant(block: Callable[[], Tensor], scale: float) -> Callable[[], Tensor]:
     """Makes scaled float32 rows with a 1 behind them, when called."""
-    return lambda: torch.cat([block.float() * scale, torch.ones(len(block), 1)], dim=1)
+
+    def rows() -> Tensor:
+        features = block().float() * scale
+        return torch.cat([features, torch.ones(len(features), 1)], dim=1)
+
+    return rows
 
 
 def solve_primal(blocks: Sequence[Callable[[], Tensor]], white: Tensor, ridge: float) -> Tensor:

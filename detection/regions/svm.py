@@ -1,15 +1,19 @@
 """Linear SVMs with hard negatives (R-CNN, section 2.3; SPP-net, section 4.1)."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 from torch import Tensor
 from torchvision.ops import box_iou, nms
+
+from detection.regions.row_files import Ids
 
 
 @dataclass(frozen=True)
@@ -51,25 +55,33 @@ class MiningRule:
     retrain_after: int
 
 
+def no_ids() -> Ids:
+    """An empty array of ids."""
+    return np.zeros(0, np.int64)
+
+
 @dataclass
 class ClassExamples:
-    """Features of one class's examples, scaled, (n, D) float32 a block."""
+    """Examples of one class, by the ids of their features (see `RowFiles`).
 
-    positives: list[Tensor] = field(default_factory=list)
-    negatives: list[Tensor] = field(default_factory=list)
+    Attributes:
+        positives: ids.
+        negatives: ids.
+        new: negatives since the class was last trained.
+    """
+
+    positives: Ids = field(default_factory=no_ids)
+    negatives: Ids = field(default_factory=no_ids)
     new: int = 0
 
-    def add_negatives(self, features: Tensor) -> None:
+    def add_negatives(self, ids: Ids) -> None:
         """Keep some more."""
-        if len(features):
-            self.negatives.append(features)
-            self.new += len(features)
+        self.negatives = np.concatenate([self.negatives, ids])
+        self.new += len(ids)
 
-    def evict(self, weight: Tensor, bias: Tensor, below: float) -> None:
-        """Drop negatives that have become easy."""
-        if self.negatives:
-            every = torch.cat(self.negatives)
-            self.negatives = [every[every @ weight + bias >= below]]
+    def evict(self, keep: NDArray[np.bool_]) -> None:
+        """Drop the negatives that have become easy."""
+        self.negatives = self.negatives[keep]
         self.new = 0
 
 
@@ -119,21 +131,22 @@ def class_overlaps(boxes: Tensor, truths: Tensor, labels: Tensor, num_classes: i
 
 
 def train_svm(
-    positives: Tensor, negatives: Tensor, options: SVMOptions, seed: int
+    features: csr_matrix, num_positives: int, options: SVMOptions, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Weights (D,) and bias () of one SVM.
 
     A class without positives scores -inf everywhere: it is never detected.
 
     Args:
-        positives: (P, D) float32.
-        negatives: (N, D) float32; without any, every box is taken for the class.
+        features: (n, D) positives, then negatives; without any negative, every box is taken for
+            the class. Sparse, for most of what ReLU gives is zero.
+        num_positives: how many come first.
         options: see there.
         seed: of the solver's order.
     """
-    dimensions = positives.shape[1]
-    if len(positives) == 0 or len(negatives) == 0:
-        bias = -torch.inf if len(positives) == 0 else 0.0
+    count, dimensions = features.shape
+    if num_positives in (0, count):
+        bias = -torch.inf if num_positives == 0 else 0.0
         return torch.zeros(dimensions), torch.tensor(bias)
     solver = LinearSVC(
         C=options.c,
@@ -145,9 +158,22 @@ def train_svm(
         max_iter=options.max_iterations,
         random_state=seed,
     )
-    features: NDArray[np.float64] = torch.cat([positives, negatives]).double().numpy()
-    sign = np.repeat([1, -1], [len(positives), len(negatives)])
+    sign = np.repeat([1, -1], [num_positives, count - num_positives])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as liblinear: the last iterate
         solver.fit(features, sign)
     return torch.from_numpy(solver.coef_[0]).float(), torch.tensor(float(solver.intercept_[0]))
+
+
+def sparse(blocks: Iterable[Tensor], dimensions: int) -> csr_matrix:
+    """Blocks of (n', D) rows as one sparse float64 matrix, made without a dense one."""
+    data, columns, counts = [np.zeros(0)], [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+    for block in blocks:
+        rows = block.float().numpy()
+        place = rows.nonzero()
+        data.append(rows[place].astype(np.float64))
+        columns.append(place[1].astype(np.int32))
+        counts.append(np.bincount(place[0], minlength=len(rows)))
+    starts = np.cumsum(np.concatenate(counts))
+    shape = (len(starts) - 1, dimensions)
+    return csr_matrix((np.concatenate(data), np.concatenate(columns), starts), shape)

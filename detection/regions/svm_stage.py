@@ -1,27 +1,40 @@
 """The stage that learns one linear SVM a class."""
 
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detection.data.detection_data import DetectionData
 from detection.regions.detector import RegionDetector
-from detection.regions.gather import gather_in_order, my_share, to_cpu
-from detection.regions.prepared import PreparedImage, PreparedImages
+from detection.regions.feature_cache import FeatureCache, open_features
+from detection.regions.gather import gather_in_order, my_share
+from detection.regions.region_reader import ImageRegions, RegionReader
+from detection.regions.row_files import Ids, RowFiles
 from detection.regions.svm import (
     ClassExamples,
     MiningRule,
     SVMOptions,
     hard_negatives,
+    sparse,
     train_svm,
 )
 from detection.stage import DetectionStage
 
-Found = tuple[int, list[tuple[int, Tensor]]]  # image, (class, features) of new examples
+log = logging.getLogger(__name__)
+
+BLOCK_ROWS = 4096  # rows of features brought into memory at a time
+BYTES_A_NUMBER = 28  # that is not zero: 12 in our matrix, 16 in liblinear's copy of it
+
+Found = list[tuple[int, Ids]]  # new examples of one image, by class
+Trained = tuple[int, Tensor, Tensor, NDArray[np.bool_]]  # class, weights, bias, which to keep
 
 
 class SVMStage(DetectionStage):
@@ -29,6 +42,7 @@ class SVMStage(DetectionStage):
 
     Epoch 0 collects the positives, epoch 1 mines. Images come in rounds: within a round the SVMs
     stay, so that the result does not depend on the number of processes that share a round.
+    Features of examples lie on disk; in memory are their ids, and the classes being trained.
 
     Args:
         detector: whose `svm` is learnt.
@@ -41,6 +55,8 @@ class SVMStage(DetectionStage):
         norm_images: images that this mean is taken over ...
         norm_boxes: ... and boxes in each.
         memory_gb: of maps kept between the two epochs.
+        solver_gb: of features of the classes that are trained side by side.
+        cache: features of all regions on disk, or None: they are computed when they are needed.
     """
 
     name = "svm"
@@ -59,6 +75,8 @@ class SVMStage(DetectionStage):
         norm_images: int,
         norm_boxes: int,
         memory_gb: float,
+        solver_gb: float,
+        cache: FeatureCache | None,
     ) -> None:
         super().__init__(detector, data, seed)
         self.automatic_optimization = False
@@ -68,6 +86,8 @@ class SVMStage(DetectionStage):
         self.target_norm = target_norm
         self.norm_sample = (norm_images, norm_boxes)
         self.max_bytes = int(memory_gb * 2**30)
+        self.solver_bytes = solver_gb * 2**30
+        self.cache = cache
         self.examples = [ClassExamples() for _ in range(detector.num_classes)]
         self.scale = 1.0
         detector.requires_grad_(False)
@@ -92,37 +112,32 @@ class SVMStage(DetectionStage):
         return DataLoader(rounds, batch_size=None, shuffle=False)  # type: ignore[arg-type]
 
     def on_fit_start(self) -> None:
-        """Measure the features' norm."""
+        """Open or compute the features, and measure their norm."""
         super().on_fit_start()
-        self.detector.eval()
-        self.images = PreparedImages(
-            self.detector.features, self.data.datasets["train"], self.device, self.max_bytes
+        detector, dataset = self.detector.eval(), self.data.datasets["train"]
+        store = None
+        if self.cache:
+            folder, name = self.data.cache / "features", f"{self.data.name}-train"
+            store = open_features(self.cache, folder, name, detector, dataset, self.device)
+        self.reader = RegionReader(detector, dataset, self.device, self.max_bytes, store)
+        self.rows = RowFiles(
+            Path(self.trainer.default_root_dir) / "examples",
+            self.global_rank,
+            detector.width(detector.layer),
         )
         self.scale = self.target_norm / max(self.mean_norm(), 1e-12)
 
-    @torch.no_grad()
     def mean_norm(self) -> float:
         """Mean norm of the features of random boxes in random images, the same in all processes."""
         generator = np.random.default_rng(self.seed)
-        count = min(self.norm_sample[0], len(self.images.dataset))
-        chosen = generator.permutation(len(self.images.dataset))[:count]
+        count = min(self.norm_sample[0], len(self.reader.dataset))
+        chosen = generator.permutation(len(self.reader.dataset))[:count]
         norms = [torch.zeros(0)]
-        for image in self.images.stream([(int(i), False) for i in chosen]):
-            boxes = self.boxes(image)
-            some = generator.permutation(len(boxes))[: self.norm_sample[1]]
-            features = self.features(image, boxes[torch.from_numpy(some)])
+        for image in self.reader.stream([int(i) for i in chosen]):
+            some = generator.permutation(len(image.boxes))[: self.norm_sample[1]]
+            features = self.reader.features(image, self.detector.layer, torch.from_numpy(some))
             norms.append(features.norm(dim=1).cpu())
         return float(torch.cat(norms).mean())
-
-    def boxes(self, image: PreparedImage) -> Tensor:
-        """Truths, then proposals, of an image."""
-        dataset = self.images.dataset
-        return torch.cat([dataset.truths[image.index][0], dataset.proposals(image.index)])
-
-    def features(self, image: PreparedImage, boxes: Tensor) -> Tensor:
-        """What the SVMs read, before scaling."""
-        pooled = self.images.pool(image, boxes)
-        return self.detector.layers(pooled, self.detector.layer).float()
 
     @torch.no_grad()
     def training_step(self, images: list[int], index: int) -> None:
@@ -130,74 +145,82 @@ class SVMStage(DetectionStage):
         self.detector.eval()
         mine = [images[i] for i in my_share(len(images))]
         look = self.positives if self.current_epoch == 0 else self.negatives
-        own = [
-            (i.index, (i.index, look(i))) for i in self.images.stream([(m, False) for m in mine])
-        ]
-        for _, found in gather_in_order(own):
+        own = [(image.index, look(image)) for image in self.reader.stream(mine)]
+        for found in gather_in_order(own):
             self.keep(found)
         if self.current_epoch == 1:
             last = index == self.trainer.num_training_batches - 1
             limit = 0 if last or index == 0 else self.rule.retrain_after
             self.train_classes([c for c, e in enumerate(self.examples) if e.new > limit or last])
-            self.log(
-                "svm/negatives",
-                float(sum(self.count(e) for e in self.examples)),
-                prog_bar=True,
-                rank_zero_only=True,
-                batch_size=1,
-            )
+            kept = float(sum(len(e.negatives) for e in self.examples))
+            self.log("svm/negatives", kept, prog_bar=True, rank_zero_only=True, batch_size=1)
 
-    def positives(self, image: PreparedImage) -> list[tuple[int, Tensor]]:
-        """Features of the truths of an image, by class."""
-        truths, labels, _ = self.images.dataset.truths[image.index]
-        if len(truths) == 0:
+    def positives(self, image: ImageRegions) -> Found:
+        """The truths of an image, by class."""
+        if len(image.truths) == 0:
             return []
-        features = to_cpu(self.features(image, truths) * self.scale)
-        return [(int(c), features[labels == c]) for c in labels.unique()]
+        truths = torch.arange(len(image.truths))
+        features = self.reader.features(image, self.detector.layer, truths)
+        ids = self.rows.append(features * self.scale)
+        return [(int(c), ids[(image.labels == c).numpy()]) for c in image.labels.unique()]
 
-    def negatives(self, image: PreparedImage) -> list[tuple[int, Tensor]]:
-        """Features of the hard negatives of an image, by class."""
-        truths, labels, _ = (t.to(self.device) for t in self.images.dataset.truths[image.index])
-        boxes = self.boxes(image).to(self.device)
-        features = self.features(image, boxes) * self.scale
-        start = image.index == 0  # no SVM is trained yet: all negatives are taken
+    def negatives(self, image: ImageRegions) -> Found:
+        """The hard negatives of an image, by class; each is written once, whatever its classes."""
+        features = self.reader.features(image, self.detector.layer) * self.scale
         scores = features @ self.weight.t() + self.bias
+        start = image.index == 0  # no SVM is trained yet: all negatives are taken
         least = -torch.inf if start else self.rule.hard_min_score
+        boxes, truths, labels = (
+            t.to(self.device) for t in (image.boxes, image.truths, image.labels)
+        )
         chosen = hard_negatives(scores, boxes, truths, labels, self.rule, least)
-        return [(c, to_cpu(features[i])) for c, i in enumerate(chosen) if len(i)]
+        every, place = torch.cat(chosen).unique(return_inverse=True)
+        ids = self.rows.append(features[every])[place.cpu().numpy()]
+        of_class = np.split(ids, np.cumsum([len(c) for c in chosen])[:-1])
+        return [(label, some) for label, some in enumerate(of_class) if len(some)]
 
-    def keep(self, found: list[tuple[int, Tensor]]) -> None:
+    def keep(self, found: Found) -> None:
         """Add an image's examples to those of their classes."""
-        for label, features in found:
+        for label, ids in found:
+            examples = self.examples[label]
             if self.current_epoch == 0:
-                self.examples[label].positives.append(features)
+                examples.positives = np.concatenate([examples.positives, ids])
             else:
-                self.examples[label].add_negatives(features)
+                examples.add_negatives(ids)
 
     def train_classes(self, labels: list[int]) -> None:
         """Train some classes, shared among the processes, and drop negatives that became easy."""
         mine = [labels[i] for i in my_share(len(labels))]
-        trained = Parallel(n_jobs=max(1, torch.get_num_threads()), prefer="threads")(
+        trained: list[Trained] = Parallel(n_jobs=self.jobs(mine), prefer="threads")(
             delayed(self.train_class)(label) for label in mine
         )
-        for label, weight, bias in gather_in_order(list(zip(mine, trained, strict=True))):
+        for label, weight, bias, keep in gather_in_order(list(zip(mine, trained, strict=True))):
             self.weight[label] = weight.to(self.device)
             self.bias[label] = bias.to(self.device)
-            self.examples[label].evict(weight, bias, self.rule.evict_below_score)
+            self.examples[label].evict(keep)
         self.detector.svm.weight.copy_(self.weight * self.scale)
         self.detector.svm.bias.copy_(self.bias)
 
-    def train_class(self, label: int) -> tuple[int, Tensor, Tensor]:
-        """One SVM on what is kept of its class."""
-        nothing = torch.zeros(0, self.weight.shape[1])
-        kept = self.examples[label]
-        weight, bias = train_svm(
-            torch.cat([nothing, *kept.positives]),
-            torch.cat([nothing, *kept.negatives]),
-            self.options,
-            self.seed,
-        )
-        return label, weight, bias
+    def jobs(self, labels: list[int]) -> int:
+        """Classes to train side by side, if half of their numbers are not zero."""
+        sizes = [len(self.examples[c].positives) + len(self.examples[c].negatives) for c in labels]
+        largest = max([*sizes, 1]) * self.rows.dimensions * BYTES_A_NUMBER / 2
+        return max(1, min(torch.get_num_threads(), int(self.solver_bytes / largest)))
+
+    def train_class(self, label: int) -> Trained:
+        """One SVM on what is kept of its class, and which negatives are to be kept."""
+        examples = self.examples[label]
+        ids = np.concatenate([examples.positives, examples.negatives])
+        features = sparse(self.blocks(ids), self.rows.dimensions)
+        weight, bias = train_svm(features, len(examples.positives), self.options, self.seed)
+        scores = features @ weight.double().numpy() + float(bias)
+        keep = scores[len(examples.positives) :] >= self.rule.evict_below_score
+        return label, weight, bias, keep
+
+    def blocks(self, ids: Ids) -> Iterator[Tensor]:
+        """Features of some ids, block by block."""
+        for start in range(0, len(ids), BLOCK_ROWS):
+            yield self.rows.read(ids[start : start + BLOCK_ROWS])
 
     def on_train_epoch_start(self) -> None:
         """Begin each pass with fresh SVMs."""
@@ -206,10 +229,18 @@ class SVMStage(DetectionStage):
 
     def on_train_epoch_end(self) -> None:
         """After the second pass the detector scores by its SVMs."""
-        if self.current_epoch == 1:
-            self.detector.learnt[0] = True
+        if self.current_epoch == 0:
+            return
+        self.detector.learnt[0] = True
+        names = self.data.class_names
+        never = [names[c] for c, e in enumerate(self.examples) if not len(e.positives)]
+        if never and self.global_rank == 0:
+            log.warning(
+                "%d of %d classes have no object in the training images and are never detected: %s",
+                len(never), len(names), ", ".join(never[:20]),
+            )  # fmt: skip
 
-    @staticmethod
-    def count(examples: ClassExamples) -> int:
-        """Negatives kept."""
-        return sum(len(block) for block in examples.negatives)
+    def on_fit_end(self) -> None:
+        """The features of examples are not needed any more."""
+        if self.global_rank == 0:
+            self.rows.remove()

@@ -57,6 +57,11 @@ class SPPFeatures(nn.Module):
         fc6, fc7 = self.backbone.give_fc_layers()
         return pyramid_fc6(fc6, grid, self.levels, self.backbone.fc_pretrained), fc7
 
+    def settings(self) -> str:
+        """What the features depend on beside weights."""
+        scales = (self.scales_px, self.max_side_px, self.scale_rule, self.target_px)
+        return f"spp levels={self.levels} scales={scales} shrink={self.shrink_px}"
+
     def prepare(self, image: Tensor) -> Prepared:
         """Maps of an image, (h, w, C) for each scale.
 

@@ -133,20 +133,20 @@ def test_vgg_names(caffe, tmp_path):
 def test_mistakes(caffe, tmp_path):
     path = tmp_path / "net.caffemodel"
     layers = random_layers(make(None))
-    content = open(write(caffe, path, layers), "rb").read()  # noqa: SIM115, PTH123
+    content = open(write(caffe, path, layers), "rb").read()  # noqa: SIM115
     for length in (len(content) - 100, 5000, 3):
         path.write_bytes(content[:length])
-        with pytest.raises(UserError, match="truncated or no .caffemodel"):
+        with pytest.raises(UserError, match=r"truncated or no \.caffemodel"):
             make(str(path))
     path.write_bytes(b"")
     with pytest.raises(UserError, match="holds no layer with weights"):
         make(str(path))
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(UserError, match="truncated or no .caffemodel"):
+    with pytest.raises(UserError, match=r"truncated or no \.caffemodel"):
         make(str(path))
     with pytest.raises(UserError, match="no such file"):
         make(str(tmp_path / "none.caffemodel"))
-    with pytest.raises(UserError, match="no layer conv3 with weights.*another network"):
+    with pytest.raises(UserError, match=r"no layer conv3 with weights.*another network"):
         make(write(caffe, path, [row for row in layers if row[0] != "conv3"]))
     with pytest.raises(UserError, match=r"layer conv1 is \(16, 3, 11, 11\).*\(24, 3, 11, 11\)"):
         make(write(caffe, path, layers), width=0.25)

@@ -1,10 +1,17 @@
 """Ridge regression of box transforms."""
 
+from functools import partial
+
 import pytest
 import torch
 from sklearn.linear_model import Ridge
 
 from detection.regions.ridge import fit_ridge, whitening
+
+
+def blocks_of(features):
+    """Functions that give four rows each."""
+    return [partial(torch.clone, block) for block in features.split(4)]
 
 
 @pytest.mark.parametrize(("count", "dimensions"), [(200, 7), (9, 40)])
@@ -14,7 +21,7 @@ def test_equals_scikit_learn_on_whitened_targets(count, dimensions):
     features = torch.randn(count, dimensions, generator=generator)
     targets = torch.randn(count, 4, generator=generator) @ torch.rand(4, 4, generator=generator)
     scale, ridge = 0.5, 3.0
-    weight, bias = fit_ridge(list(features.split(4)), targets, ridge, scale)
+    weight, bias = fit_ridge(blocks_of(features), targets, ridge, scale)
     mean, whiten, unwhiten = whitening(targets.double())
     rows = torch.cat([features * scale, torch.ones(count, 1)], dim=1).double()
     model = Ridge(alpha=ridge, fit_intercept=False)
@@ -33,5 +40,7 @@ def test_whitened_targets_have_unit_covariance():
 
 
 def test_one_example_moves_towards_its_target():
-    weight, bias = fit_ridge([torch.ones(1, 3)], torch.tensor([[0.1, 0.2, 0.0, 0.0]]), 1000.0, 1.0)
+    weight, bias = fit_ridge(
+        blocks_of(torch.ones(1, 3)), torch.tensor([[0.1, 0.2, 0.0, 0.0]]), 1000.0, 1.0
+    )
     torch.testing.assert_close(weight.sum(dim=1) + bias, torch.tensor([0.1, 0.2, 0.0, 0.0]))

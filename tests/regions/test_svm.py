@@ -11,6 +11,7 @@ from detection.regions.svm import (
     SVMOptions,
     class_overlaps,
     hard_negatives,
+    sparse,
     train_svm,
 )
 
@@ -34,7 +35,7 @@ def test_minimises_the_original_objective():
 
     options = SVMOptions(c, weight, multiplier, 1e-6, 100_000)
     tensor = torch.from_numpy(x).float()
-    w, b = train_svm(tensor[:30], tensor[30:], options, seed=0)
+    w, b = train_svm(sparse(tensor.split(25), 3), 30, options, seed=0)
     got = objective(np.array([*w.tolist(), float(b)]))
     starts = [np.zeros(4), np.array([*w.tolist(), float(b)])]
     best = min(
@@ -47,7 +48,8 @@ def test_minimises_the_original_objective():
 
 
 def test_class_without_positives_is_never_detected():
-    w, b = train_svm(torch.zeros(0, 4), torch.randn(5, 4), SVMOptions(1, 1, 1, 0.1, 10), 0)
+    features = sparse([torch.randn(5, 4)], 4)
+    w, b = train_svm(features, 0, SVMOptions(1, 1, 1, 0.1, 10), 0)
     assert (torch.randn(3, 4) @ w + b == -torch.inf).all()
 
 
@@ -77,12 +79,19 @@ def test_overlaps_are_the_best_of_each_class():
     assert class_overlaps(boxes, torch.zeros(0, 4), torch.zeros(0).long(), 2).sum() == 0
 
 
-def test_easy_negatives_are_evicted_and_positives_never():
-    examples = ClassExamples(positives=[torch.tensor([[-9.0]])])
-    examples.add_negatives(torch.tensor([[-2.0], [-1.0], [0.5]]))
-    examples.add_negatives(torch.zeros(0, 1))
+def test_evicted_negatives_go():
+    examples = ClassExamples(positives=np.array([7]))
+    examples.add_negatives(np.array([3, 1]))
+    examples.add_negatives(np.array([5]))
     assert examples.new == 3
-    examples.evict(torch.ones(1), torch.tensor(0.0), below=-1.2)
-    assert torch.cat(examples.negatives).flatten().tolist() == [-1.0, 0.5]
+    examples.evict(np.array([False, True, True]))
+    assert (examples.positives.tolist(), examples.negatives.tolist()) == ([7], [1, 5])
     assert examples.new == 0
-    assert len(examples.positives) == 1
+
+
+def test_sparse_rows_are_the_rows():
+    dense = torch.randn(11, 6).relu()
+    dense[4] = 0
+    got = sparse([*dense.half().split(3), torch.zeros(0, 6)], 6)
+    assert np.array_equal(got.toarray(), dense.half().double().numpy())
+    assert sparse([], 6).shape == (0, 6)

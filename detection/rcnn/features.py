@@ -1,0 +1,82 @@
+"""Features of regions as R-CNN computes them: each region is a warped image of its own."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detection.backbones.backbone import Backbone
+from detection.errors import UserError
+from detection.regions.warp import Mode, Warp, warp_regions
+
+
+class WarpedFeatures(nn.Module):
+    """pool5 of warped regions (R-CNN, section 2.1).
+
+    Args:
+        backbone: its convolutions see the regions, its fc6 and fc7 go to the detector's head.
+        padding_px: context about a region, in pixels of the network's input.
+        mode: how a region becomes a square (appendix A).
+        original_shift: the original code's half pixel (see `Warp`).
+        batch_size: regions that go through the convolutions together.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        padding_px: int,
+        mode: Mode,
+        original_shift: bool,
+        batch_size: int,
+    ) -> None:
+        super().__init__()
+        if not 0 <= 2 * padding_px < backbone.input_px:
+            raise UserError(
+                f"model.features.padding_px={padding_px} leaves nothing of a square of "
+                f"backbone.input_px={backbone.input_px}"
+            )
+        self.backbone = backbone
+        self.warp = Warp(backbone.input_px, padding_px, mode, original_shift)
+        self.batch_size = batch_size
+        self.out_features = backbone.channels * backbone.fc6_grid**2
+
+    def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """The backbone's fc6 and fc7; to be asked for once."""
+        return self.backbone.give_fc_layers()
+
+    def settings(self) -> str:
+        """What the features depend on beside weights."""
+        return repr(self.warp)
+
+    def prepare(self, image: Tensor) -> list[Tensor]:
+        """The (3, H, W) image itself: there is nothing that its regions share."""
+        return [image]
+
+    def pool(self, prepared: list[Tensor], boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Features (R, out_features) of windows, channels first.
+
+        Args:
+            prepared: the image.
+            boxes: (R, 4) half-open xyxy in its pixels.
+            size: its height and width.
+        """
+        image = self.backbone.normalize(prepared[0])
+        boxes = boxes.to(image.device)
+        parts = [self([image], [some]) for some in boxes.split(self.batch_size)]
+        return torch.cat(parts) if len(boxes) else boxes.new_zeros(0, self.out_features)
+
+    def forward(
+        self, images: Sequence[Tensor], boxes: Sequence[Tensor], mirror: Tensor | None = None
+    ) -> Tensor:
+        """Features of regions of some images, with a gradient in the weights.
+
+        Args:
+            images: (3, H, W), normalised; sizes may differ.
+            boxes: for each image (R', 4).
+            mirror: (R,) bool: which of the squares are mirrored left to right.
+        """
+        squares = warp_regions(images, boxes, self.warp)
+        if mirror is not None:
+            squares = torch.where(mirror[:, None, None, None], squares.flip(3), squares)
+        return self.backbone.pool5(self.backbone.maps(squares)).flatten(1)

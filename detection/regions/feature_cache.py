@@ -1,0 +1,185 @@
+"""Features of all regions of a data set on disk: computed once, memory-mapped, resumable."""
+
+import hashlib
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detection.data.samples import DetectionDataset
+from detection.errors import UserError
+from detection.files import read_json, write_json
+from detection.progress import progress
+from detection.regions.detector import LAYERS, Layer, RegionDetector
+from detection.regions.gather import my_share, wait_for_all
+from detection.regions.prepared import PreparedImages
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the files; part of their folder's name
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """What to keep on disk.
+
+    Attributes:
+        layer: whose outputs; later layers are computed from them, earlier ones from the images.
+        dtype: of the numbers.
+    """
+
+    layer: Layer
+    dtype: Literal["float16", "float32"]
+
+
+class FeatureStore:
+    """Features of truths and proposals of every image.
+
+    Args:
+        folder: of this store.
+        about: what its features are of (see `identity`).
+        counts: regions of each image.
+        dimensions: of a feature.
+
+    Raises:
+        UserError: the folder holds other features, or the disk has no room.
+    """
+
+    def __init__(
+        self, folder: Path, about: dict[str, str], counts: NDArray[np.int64], dimensions: int
+    ) -> None:
+        self.folder = folder
+        self.layer: Layer = about["layer"]  # type: ignore[assignment]
+        self.offsets = np.concatenate([[0], np.cumsum(counts)])
+        shape = (int(self.offsets[-1]), dimensions)
+        dtype = np.dtype(about["dtype"])
+        if not (folder / "store.json").exists():
+            make_files(folder, about, shape, dtype, len(counts))
+        found = read_json(folder / "store.json")
+        if found != about:
+            raise UserError(
+                f"{folder} holds features of {found}, not of {about}: delete it, and they are "
+                "computed again"
+            )
+        if (folder / "features.bin").stat().st_size != shape[0] * shape[1] * dtype.itemsize:
+            raise UserError(f"{folder}/features.bin is damaged: delete {folder}")
+        self.rows = np.memmap(folder / "features.bin", dtype, "r+", shape=shape)
+        self.done = np.memmap(folder / "done.bin", np.uint8, "r+", shape=(len(counts),))
+
+    def gives(self, layer: Layer) -> bool:
+        """Whether a layer's features can be computed from what is stored."""
+        return LAYERS.index(layer) >= LAYERS.index(self.layer)
+
+    def write(self, index: int, features: Tensor) -> None:
+        """Keep the (R, D) features of an image, and then that they are there."""
+        start, stop = self.offsets[index : index + 2]
+        self.rows[start:stop] = features.cpu().to(torch.float32).numpy()
+        self.done[index] = 1
+
+    def read(self, index: int, rows: Tensor) -> Tensor:
+        """Some rows of an image's features."""
+        return torch.from_numpy(self.rows[int(self.offsets[index]) + rows.cpu().numpy()])
+
+
+def make_files(
+    folder: Path, about: dict[str, str], shape: tuple[int, int], dtype: np.dtype[Any], images: int
+) -> None:
+    """Empty files of the right size (`store.json` last), if there is room for them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = shape[0] * shape[1] * dtype.itemsize
+    free = shutil.disk_usage(folder).free
+    what = f"{about['layer']}, {shape[0]} regions of {images} images × {shape[1]} {dtype}"
+    log.info(
+        "feature cache: %s = %.2f GB (%.1f GB are free) in %s",
+        what,
+        wanted / 1e9,
+        free / 1e9,
+        folder,
+    )
+    if wanted > free:
+        raise UserError(
+            f"the feature cache needs {wanted / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB "
+            "free: set model.feature_cache.layer=fc7 or .dtype=float16, another folder with "
+            "paths.cache=, or none with model.feature_cache=null (features are then computed "
+            "several times)"
+        )
+    for name, size in (("features.bin", wanted), ("done.bin", images)):
+        with (folder / name).open("ab") as file:
+            file.truncate(size)  # takes no room until it is written
+    write_json(folder / "store.json", about)
+
+
+def identity(
+    cache: FeatureCache, detector: RegionDetector, dataset: DetectionDataset
+) -> dict[str, str]:
+    """All that features depend on: layer, weights up to it, settings, and the regions."""
+    weights = hashlib.sha256()
+    parts = [detector.features, detector.fc6, detector.fc7][: 1 + LAYERS.index(cache.layer)]
+    for part in parts:
+        for name, value in part.state_dict().items():
+            weights.update(name.encode())
+            weights.update(value.detach().cpu().contiguous().numpy().data)
+    regions = hashlib.sha256()
+    for index, (truths, _, _) in enumerate(dataset.truths):
+        regions.update(f"{dataset.image_ids[index]} {len(dataset.proposals(index))}".encode())
+        regions.update(truths.numpy().data)
+    store = dataset.store.folder.name if dataset.store else "no proposals"
+    return {
+        "format": str(FORMAT),
+        "layer": cache.layer,
+        "dtype": cache.dtype,
+        "weights": weights.hexdigest()[:16],
+        "settings": detector.features.settings(),
+        "regions": f"{store} {regions.hexdigest()[:16]}",
+    }
+
+
+@torch.no_grad()
+def open_features(
+    cache: FeatureCache,
+    folder: Path,
+    name: str,
+    detector: RegionDetector,
+    dataset: DetectionDataset,
+    device: torch.device,
+) -> FeatureStore:
+    """The features of a data set's regions, computed first where they are not on disk yet.
+
+    Processes of one run share the images; each image is marked when it is done, so that a run
+    that was stopped goes on.
+
+    Args:
+        cache: what to keep.
+        folder: of all feature caches.
+        name: what a person calls the data.
+        detector: in eval mode.
+        dataset: with proposals.
+        device: that computes.
+    """
+    about = identity(cache, detector, dataset)
+    digest = hashlib.sha256(repr(sorted(about.items())).encode()).hexdigest()[:12]
+    place = folder / f"{name}-{cache.layer}-{cache.dtype}-{digest}"
+    truths = [len(t) for t, _, _ in dataset.truths]
+    counts = np.array([n + len(dataset.proposals(i)) for i, n in enumerate(truths)], np.int64)
+    width = detector.width(cache.layer)
+    if 0 in my_share(1):
+        FeatureStore(place, about, counts, width)
+    wait_for_all()
+    store = FeatureStore(place, about, counts, width)
+    waiting = [i for i in my_share(len(dataset)) if not store.done[i]]
+    images = PreparedImages(detector.features, dataset, device, max_bytes=0)
+    if waiting:
+        with progress(f"features {place.name}", len(waiting)) as advance:
+            for image in images.stream([(i, False) for i in waiting]):
+                boxes = torch.cat([dataset.truths[image.index][0], dataset.proposals(image.index)])
+                pooled = images.pool(image, boxes)
+                store.write(image.index, detector.layers(pooled, cache.layer))
+                advance(1)
+    wait_for_all()
+    return store

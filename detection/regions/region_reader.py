@@ -1,0 +1,85 @@
+"""Truths and proposals of training images with their features, wherever these come from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detection.data.samples import DetectionDataset
+from detection.regions.detector import Layer, RegionDetector
+from detection.regions.feature_cache import FeatureStore
+from detection.regions.prepared import PreparedImage, PreparedImages
+
+
+@dataclass(frozen=True)
+class ImageRegions:
+    """The regions of one image.
+
+    Attributes:
+        index: of the image in the data set.
+        boxes: (N + P, 4): truths, then proposals.
+        truths: (N, 4).
+        labels: (N,) of the truths.
+        prepared: the image's maps; None where a store holds the features.
+    """
+
+    index: int
+    boxes: Tensor
+    truths: Tensor
+    labels: Tensor
+    prepared: PreparedImage | None
+
+
+class RegionReader:
+    """Reads images' regions, and their features at any layer.
+
+    Args:
+        detector: whose layers the features are.
+        dataset: the images.
+        device: where features go.
+        max_bytes: of maps kept in memory.
+        store: features on disk, or None: they are computed.
+    """
+
+    def __init__(
+        self,
+        detector: RegionDetector,
+        dataset: DetectionDataset,
+        device: torch.device,
+        max_bytes: int = 0,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.detector = detector
+        self.dataset = dataset
+        self.device = device
+        self.store = store
+        self.images = PreparedImages(detector.features, dataset, device, max_bytes)
+
+    def stream(self, indices: Sequence[int]) -> Iterator[ImageRegions]:
+        """The regions of some images, in order."""
+        if self.store is not None:
+            for index in indices:
+                yield self.regions(index, None)
+            return
+        for prepared in self.images.stream([(index, False) for index in indices]):
+            yield self.regions(prepared.index, prepared)
+
+    def regions(self, index: int, prepared: PreparedImage | None) -> ImageRegions:
+        """The regions of one image."""
+        truths, labels, _ = self.dataset.truths[index]
+        boxes = torch.cat([truths, self.dataset.proposals(index)])
+        return ImageRegions(index, boxes, truths, labels, prepared)
+
+    @torch.no_grad()
+    def features(self, image: ImageRegions, layer: Layer, rows: Tensor | None = None) -> Tensor:
+        """(R, D) float32 features of an image's regions, or of some rows of them, at a layer."""
+        rows = torch.arange(len(image.boxes)) if rows is None else rows
+        if self.store is not None and self.store.gives(layer):
+            stored = self.store.read(image.index, rows).to(self.device).float()
+            return self.detector.layers(stored, layer, since=self.store.layer)
+        prepared = image.prepared
+        if prepared is None:
+            prepared = next(self.images.stream([(image.index, False)]))
+        pooled = self.images.pool(prepared, image.boxes[rows])
+        return self.detector.layers(pooled, layer).float()

@@ -1,0 +1,143 @@
+"""Regions as squares, against a transcription of the paper's geometry, box by box."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detection.regions.warp import Warp, rectangles, resize_on_cpu, sample_on_device, warp_regions
+
+WARPS = [
+    Warp(size, padding, mode, shift)
+    for size, padding in ((227, 16), (227, 0), (64, 5))
+    for mode in ("warp", "square_with_context", "square")
+    for shift in (False, True)
+]
+
+
+def crop_one(image, box, warp):
+    """One region of an (H, W, 3) float image: rcnn_im_crop.m read line by line, 1-based there."""
+    x1, y1, x2, y2 = box[0] + 1, box[1] + 1, box[2], box[3]
+    size, padding = warp.size_px, warp.padding_px
+    height, width = image.shape[:2]
+    pad_x = pad_y = 0
+    wide = high = size
+    if padding > 0 or warp.mode != "warp":
+        scale = size / (size - 2 * padding)
+        half_w, half_h = (x2 - x1 + 1) / 2, (y2 - y1 + 1) / 2
+        cx, cy = x1 + half_w, y1 + half_h
+        if warp.mode == "square_with_context":
+            half_w = half_h = max(half_w, half_h)
+        x1, y1 = (int(np.floor(v + 0.5)) for v in (cx - half_w * scale, cy - half_h * scale))
+        x2, y2 = (int(np.floor(v + 0.5)) for v in (cx + half_w * scale, cy + half_h * scale))
+        scale_x, scale_y = size / (x2 - x1 + 1), size / (y2 - y1 + 1)
+        pad_x, pad_y = max(0, 1 - x1), max(0, 1 - y1)
+        x1, y1, x2, y2 = max(1, x1), max(1, y1), min(width, x2), min(height, y2)
+        wide, high = int((x2 - x1 + 1) * scale_x + 0.5), int((y2 - y1 + 1) * scale_y + 0.5)
+        pad_x, pad_y = int(pad_x * scale_x + 0.5), int(pad_y * scale_y + 0.5)
+        wide, high = min(wide, size - pad_x), min(high, size - pad_y)
+    square = np.zeros((size, size, 3), np.float32)
+    cut = np.ascontiguousarray(image[y1 - 1 : y2, x1 - 1 : x2])
+    square[pad_y : pad_y + high, pad_x : pad_x + wide] = cv2.resize(cut, (wide, high))
+    return torch.from_numpy(square).permute(2, 0, 1)
+
+
+def some_boxes(generator, size, count):
+    """Whole-pixel boxes inside an image, some at its borders."""
+    low = generator.integers(0, [size[1] - 2, size[0] - 2], (count, 2))
+    high = np.minimum(low + generator.integers(1, 200, (count, 2)), [size[1], size[0]])
+    boxes = np.concatenate([low, high], axis=1).astype(np.float32)
+    boxes[0] = [0, 0, size[1], size[0]]
+    return torch.from_numpy(boxes)
+
+
+@pytest.mark.parametrize("mode", ["warp", "square_with_context"])
+@pytest.mark.parametrize(("size_px", "padding"), [(227, 16), (227, 0), (224, 16), (50, 3)])
+def test_equal_to_the_original_box_by_box(mode, size_px, padding):
+    generator = np.random.default_rng(0)
+    image = generator.normal(size=(90, 130, 3)).astype(np.float32)
+    boxes = some_boxes(generator, (90, 130), 60)
+    warp = Warp(size_px, padding, mode, original_shift=True)
+    got = warp_regions([torch.from_numpy(image).permute(2, 0, 1)], [boxes], warp)
+    for box, square in zip(boxes.long().tolist(), got, strict=True):
+        torch.testing.assert_close(square, crop_one(image, box, warp), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("warp", WARPS, ids=str)
+def test_the_gpus_way_is_opencvs(warp):
+    """Both samplers, on two images of different sizes and numbers of regions."""
+    generator = np.random.default_rng(1)
+    sizes, counts = [(60, 100), (110, 70)], [7, 4]
+    images = [torch.from_numpy(generator.normal(size=(3, *s)).astype("f4")) for s in sizes]
+    boxes = [some_boxes(generator, s, n) for s, n in zip(sizes, counts, strict=True)]
+    parts = [rectangles(b, s, warp) for b, s in zip(boxes, sizes, strict=True)]
+    by_opencv = resize_on_cpu(images, parts, warp.size_px)
+    by_sampling = sample_on_device(images, parts, warp.size_px)
+    torch.testing.assert_close(by_sampling, by_opencv, rtol=0, atol=1e-3)
+
+
+def test_context_of_the_paper():
+    """The padding is 16 pixels of the square: 227 / 195 of the box, alike on both sides."""
+    parts = rectangles(torch.tensor([[200.0, 300, 395, 495]]), (900, 900), Warp(227, 16))
+    assert parts.source.tolist() == [[184, 284, 411, 511]]
+    assert parts.target.tolist() == [[0, 0, 227, 227]]
+
+
+def test_original_shift_by_hand():
+    """ORIGINAL_FACTS, 1.2: inclusive [100, 199] becomes [92, 208]."""
+    box = torch.tensor([[99.0, 99, 199, 199]])
+    shifted = rectangles(box, (900, 900), Warp(227, 16, original_shift=True))
+    assert shifted.source.tolist() == [[91, 91, 208, 208]]
+    assert rectangles(box, (900, 900), Warp(227, 16)).source.tolist() == [[91, 91, 207, 207]]
+
+
+def test_missing_context_is_the_mean():
+    """A box in the corner: 16 columns and rows of zeros, then the image."""
+    image = torch.ones(3, 195, 195)
+    square = warp_regions([image], [torch.tensor([[0.0, 0, 195, 195]])], Warp(227, 16))[0]
+    inside = torch.zeros(227, 227)
+    inside[16:211, 16:211] = 1
+    assert torch.equal(square, inside.expand(3, -1, -1))
+
+
+def test_square_without_context_shows_the_region_alone():
+    """A box of 100×50 fills 100 columns and 50 rows of a square of 100; the rest is the mean."""
+    image = torch.ones(3, 300, 300)
+    box = torch.tensor([[100.0, 100, 200, 150]])
+    square = warp_regions([image], [box], Warp(100, 0, "square"))[0, 0]
+    assert (square.sum(dim=1) > 0).nonzero().flatten().tolist() == list(range(25, 75))
+    full = warp_regions([image], [box], Warp(100, 0, "square_with_context"))[0, 0]
+    assert full.min() == 1
+    with_padding = warp_regions([image], [box], Warp(100, 10, "square"))[0, 0]
+    assert with_padding.sum(dim=1).gt(0).sum() == 60  # 80 / 2 rows, and 10 on either side
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.lists(st.tuples(*[st.floats(-20, 80)] * 4), min_size=1, max_size=5),
+    st.sampled_from(WARPS),
+)
+def test_any_box_gives_rectangles_inside(height, width, corners, warp):
+    low = torch.tensor(corners)[:, :2]
+    boxes = torch.cat([low, low + torch.tensor(corners)[:, 2:].abs() + 0.01], dim=1).float()
+    parts = rectangles(boxes, (height, width), warp)
+    limit = torch.tensor([width, height])
+    assert (parts.source[:, :2] >= 0).all()
+    assert (parts.source[:, 2:] <= limit).all()
+    assert (parts.source[:, 2:] > parts.source[:, :2]).all()
+    assert (parts.target[:, :2] >= 0).all()
+    assert (parts.target[:, 2:] <= warp.size_px).all()
+    assert (parts.target[:, 2:] > parts.target[:, :2]).all()
+
+
+def test_no_region():
+    assert warp_regions([torch.ones(3, 9, 9)], [torch.zeros(0, 4)], Warp(32, 0)).shape == (
+        0,
+        3,
+        32,
+        32,
+    )
