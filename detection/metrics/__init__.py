@@ -1,5 +1,6 @@
-"""Metrics as the benchmarks' own development kits define them."""
+"""What detections are worth: torchmetrics' metrics of the challenges."""
 
+from detection.metrics.ilsvrc_det import ILSVRCDetectionMAP
 from detection.metrics.voc_map import VOCMeanAveragePrecision
 
-__all__ = ["VOCMeanAveragePrecision"]
+__all__ = ["ILSVRCDetectionMAP", "VOCMeanAveragePrecision"]

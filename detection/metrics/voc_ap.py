@@ -83,18 +83,9 @@ def judge(found: Tensor, truth: Tensor, iou_threshold: float) -> tuple[Tensor, T
 def best_truths(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Largest IoU of each detection with a truth of its image and class, and that truth's row.
 
-    All pairs of the same image and class are laid out flat, so that nothing loops and nothing is
-    padded. Detections without such a truth get -1 and row 0.
+    Detections without such a truth get -1 and row 0.
     """
-    num_labels = 1 + int(max(rows[:, 1].max() if len(rows) else 0 for rows in (found, truth)))
-    truth_key, by_key = (truth[:, 0] * num_labels + truth[:, 1]).sort(stable=True)
-    found_key = found[:, 0] * num_labels + found[:, 1]
-    start = torch.searchsorted(truth_key, found_key)
-    count = torch.searchsorted(truth_key, found_key, right=True) - start
-    detection = torch.arange(len(found)).repeat_interleave(count)  # (pairs,)
-    ends = count.cumsum(0)
-    within = torch.arange(len(detection)) - (ends - count)[detection]
-    row = by_key[start[detection] + within]
+    detection, row = pairs(found, truth)
     iou = paired_iou(found[detection, 3:], truth[row, 3:])
     best = torch.full((len(found),), -1.0, dtype=torch.double)
     best.scatter_reduce_(0, detection, iou, "amax")
@@ -102,6 +93,22 @@ def best_truths(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     top = iou == best[detection]
     match.scatter_reduce_(0, detection[top], row[top], "amin")  # the first of equals
     return best, match.masked_fill(best < 0, 0)
+
+
+def pairs(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of all detections and truths of the same image and class: two vectors (P,).
+
+    They are laid out flat, detection after detection, so that nothing loops and nothing is padded.
+    """
+    num_labels = 1 + int(max(rows[:, 1].max() if len(rows) else 0 for rows in (found, truth)))
+    truth_key, by_key = (truth[:, 0] * num_labels + truth[:, 1]).sort(stable=True)
+    found_key = found[:, 0] * num_labels + found[:, 1]
+    start = torch.searchsorted(truth_key, found_key)
+    count = torch.searchsorted(truth_key, found_key, right=True) - start
+    detection = torch.arange(len(found)).repeat_interleave(count)
+    ends = count.cumsum(0)
+    within = torch.arange(len(detection)) - (ends - count)[detection]
+    return detection, by_key[start[detection] + within]
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -116,7 +123,14 @@ def pr_curves(
     found: Tensor, truth: Tensor, num_classes: int, iou_threshold: float
 ) -> list[PRCurve]:
     """The curve of each class; see `judge` for the arguments."""
-    order, verdict = judge(found, truth, iou_threshold)
+    return curves_of(found, truth, num_classes, judge(found, truth, iou_threshold))
+
+
+def curves_of(
+    found: Tensor, truth: Tensor, num_classes: int, judged: tuple[Tensor, Tensor]
+) -> list[PRCurve]:
+    """The curve of each class, from `judge`'s order and verdicts, or those of another protocol."""
+    order, verdict = judged
     order = order[verdict[order] >= 0]
     labels, scores = found[order, 1], found[order, 2]
     hit = verdict[order] == 1

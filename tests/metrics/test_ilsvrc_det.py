@@ -1,0 +1,128 @@
+"""ILSVRC DET's average precision, against a naive reading of its development kit."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detection.metrics import ILSVRCDetectionMAP
+
+
+def naive(images, num_classes):
+    """eval_detection.m line by line, in loops: AP of each class, nan without truths."""
+    rows = []  # class, score, hit (None: blacklisted)
+    wanted = [0] * num_classes
+    for found, truths, blacklist in images:
+        for label, _ in truths:
+            wanted[label] += label not in blacklist
+        taken = [False] * len(truths)
+        for label, score, box in sorted(found, key=lambda f: -f[1]):
+            if label in blacklist:
+                rows.append((label, score, None))
+                continue
+            best, chosen = -math.inf, None
+            for k, (other, truth) in enumerate(truths):
+                if other != label or taken[k]:
+                    continue
+                iw = min(box[2], truth[2]) - max(box[0], truth[0])
+                ih = min(box[3], truth[3]) - max(box[1], truth[1])
+                if iw <= 0 or ih <= 0:
+                    continue
+                w, h = truth[2] - truth[0], truth[3] - truth[1]
+                union = (box[2] - box[0]) * (box[3] - box[1]) + w * h - iw * ih
+                overlap = iw * ih / union
+                if overlap >= min(0.5, w * h / ((w + 10) * (h + 10))) and overlap > best:
+                    best, chosen = overlap, k
+            if chosen is not None:
+                taken[chosen] = True
+            rows.append((label, score, chosen is not None))
+    return [average_precision(rows, label, wanted[label]) for label in range(num_classes)]
+
+
+def average_precision(rows, label, wanted):
+    """VOCap.m on one class's rows, in the order of images for equal scores."""
+    if not wanted:
+        return math.nan
+    hits = misses = 0
+    recall, precision = [0.0], [0.0]
+    for _, hit in sorted(((s, h) for k, s, h in rows if k == label), key=lambda r: -r[0]):
+        if hit is None:
+            continue
+        hits, misses = hits + hit, misses + (not hit)
+        recall.append(hits / wanted)
+        precision.append(hits / (hits + misses))
+    recall.append(1.0)
+    precision.append(0.0)
+    for i in range(len(precision) - 2, -1, -1):
+        precision[i] = max(precision[i], precision[i + 1])
+    steps = range(1, len(recall))
+    return sum((recall[i] - recall[i - 1]) * precision[i] for i in steps)
+
+
+def measured(images, num_classes, blocks=1):
+    """The metric on the same images, taken in in some blocks."""
+    metric = ILSVRCDetectionMAP(num_classes)
+    for start in range(blocks):
+        for number in range(start, len(images), blocks):
+            found, truths, blacklist = images[number]
+            pred = {
+                "boxes": torch.tensor([b for _, _, b in found]).reshape(-1, 4).double(),
+                "scores": torch.tensor([s for _, s, _ in found]).double(),
+                "labels": torch.tensor([k for k, _, _ in found], dtype=torch.long),
+            }
+            target = {
+                "boxes": torch.tensor([b for _, b in truths]).reshape(-1, 4).double(),
+                "labels": torch.tensor([k for k, _ in truths], dtype=torch.long),
+                "ignored": torch.tensor(sorted(blacklist), dtype=torch.long),
+            }
+            metric.update([pred], [target], [number])
+    return metric.compute()
+
+
+corner = st.integers(0, 30)
+box = st.tuples(corner, corner, st.integers(1, 30), st.integers(1, 30)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+label = st.integers(0, 2)
+image = st.tuples(
+    st.lists(st.tuples(label, st.integers(0, 5).map(float), box), max_size=12),
+    st.lists(st.tuples(label, box), max_size=6),
+    st.sets(label, max_size=1),
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(image, min_size=1, max_size=5), st.integers(1, 3))
+def test_equals_the_naive_development_kit(images, blocks):
+    """Ties, tiny objects, duplicates, blacklisted pairs, empty images, any order of images."""
+    want = torch.tensor(naive(images, 3), dtype=torch.double)
+    got = measured(images, 3, blocks)["ap"]
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-9, equal_nan=True)
+
+
+def test_a_second_detection_takes_the_neighbour():
+    """Both overlap the left truth most; VOC would call the second one false."""
+    truths = [(0, (0, 0, 40, 40)), (0, (10, 0, 50, 40))]
+    found = [(0, 0.9, (0, 0, 40, 40)), (0, 0.8, (2, 0, 42, 40))]
+    assert measured([(found, truths, set())], 1)["map"].item() == 1.0
+
+
+def test_small_objects_need_less():
+    """10×10: an IoU of 0.25 is enough; at 100×100 it is not."""
+    for side, want in ((10, 1.0), (100, 0.0)):
+        truths = [(0, (0, 0, side, side))]
+        found = [(0, 0.5, (0, 0, 2 * side, 2 * side))]
+        assert measured([(found, truths, set())], 1)["map"].item() == want
+
+
+def test_blacklisted_pairs_neither_help_nor_hurt():
+    clean = ([(0, 0.5, (0, 0, 9, 9))], [(0, (0, 0, 9, 9))], set())
+    dirty = ([(0, 0.9, (50, 50, 60, 60))], [(0, (0, 0, 9, 9))], {0})
+    assert measured([clean, dirty], 1)["map"].item() == pytest.approx(1.0)
+
+
+def test_nothing_found_and_nothing_there():
+    assert measured([([], [(0, (0, 0, 5, 5))], set())], 2)["ap"][0] == 0
+    assert measured([([], [], set())], 2)["ap"].isnan().all()

@@ -1,0 +1,176 @@
+"""Features on disk: what is read is what was computed, and nothing else is ever read."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from detection.data.samples import DetectionDataset
+from detection.data.voc_annotation import VOCObject
+from detection.data.voc_folder import VOCFolder
+from detection.errors import UserError
+from detection.regions import feature_cache
+from detection.regions.feature_cache import FeatureCache, identity, open_features
+from detection.regions.region_reader import RegionReader
+from detection.regions.row_files import RowFiles
+
+LAYERS = {"pool5": 8, "fc6": 5, "fc7": 4}
+
+
+class Features(torch.nn.Module):
+    """A box and the image's mean → eight numbers; counts how often it is asked."""
+
+    out_features = 8
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.linspace(0, 1, 32).view(4, 8))
+        self.asked = 0
+        self.warp = "first"
+
+    def settings(self):
+        return self.warp
+
+    def prepare(self, image):
+        return [image.float().mean()]
+
+    def pool(self, prepared, boxes, size):
+        self.asked += 1
+        return (boxes @ self.weight / 50 + prepared[0] / 255).relu()
+
+
+class Detector(torch.nn.Module):
+    """Two fully connected layers on those."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = Features()
+        self.fc6, self.fc7 = torch.nn.Linear(8, 5), torch.nn.Linear(5, 4)
+
+    def width(self, layer):
+        return LAYERS[layer]
+
+    def layers(self, features, upto, since="pool5"):
+        names = list(LAYERS)
+        for name in names[names.index(since) + 1 : names.index(upto) + 1]:
+            features = getattr(self, name)(features).relu()
+        return features
+
+
+@pytest.fixture
+def dataset(fake_voc):
+    """Three images; the second has no object, the third no proposal."""
+    fake_voc.add("a", [VOCObject("cat", (0, 0, 20, 30)), VOCObject("cat", (5, 5, 30, 40))])
+    fake_voc.add("b", [])
+    fake_voc.add("c", [VOCObject("cat", (10, 10, 30, 20))])
+    made = DetectionDataset(VOCFolder(fake_voc.root), ["a", "b", "c"], ["cat"])
+    boxes = [torch.rand(n, 4) + torch.tensor([0, 0, 20, 20]) for n in (4, 5, 0)]
+    made.proposals = boxes.__getitem__
+    return made
+
+
+def opened(tmp_path, dataset, detector, layer="pool5", dtype="float32"):
+    cache = FeatureCache(layer, dtype)
+    return open_features(cache, tmp_path / "cache", "toy", detector, dataset, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("stored", ["pool5", "fc6", "fc7"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("wanted", ["pool5", "fc6", "fc7"])
+def test_any_layer_from_any_store(tmp_path, dataset, stored, dtype, wanted):
+    """Earlier layers than the stored one are computed from the images."""
+    detector = Detector()
+    store = opened(tmp_path, dataset, detector, stored, dtype)
+    cpu = torch.device("cpu")
+    reader = RegionReader(detector, dataset, cpu, store=store)
+    live = RegionReader(detector, dataset, cpu)
+    tolerance = 1e-6 if dtype == "float32" else 5e-3
+    for got, want in zip(reader.stream([2, 0, 1]), live.stream([2, 0, 1]), strict=True):
+        assert torch.equal(got.boxes, want.boxes)
+        expected = live.features(want, wanted)
+        found = reader.features(got, wanted)
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        some = torch.tensor([0])
+        torch.testing.assert_close(reader.features(got, wanted, some), found[some])
+
+
+def test_computed_once_and_goes_on_where_it_stopped(tmp_path, dataset):
+    detector = Detector()
+    store = opened(tmp_path, dataset, detector)
+    assert detector.features.asked == 3
+    store.done[1] = 0  # as if the process had died before it finished the second image
+    store.rows[:] = np.where(np.arange(len(store.rows))[:, None] < 6, store.rows, 0)
+    opened(tmp_path, dataset, detector)
+    assert detector.features.asked == 4
+    opened(tmp_path, dataset, detector)
+    assert detector.features.asked == 4
+
+
+def test_everything_that_matters_is_in_its_name(tmp_path, dataset):
+    detector = Detector()
+    seen = set()
+
+    def is_new(layer="pool5", dtype="float32"):
+        about = tuple(identity(FeatureCache(layer, dtype), detector, dataset).items())
+        new = about not in seen
+        seen.add(about)
+        return new
+
+    assert is_new()
+    assert not is_new()
+    assert is_new(layer="fc6")
+    assert is_new(dtype="float16")
+    detector.fc6.bias.data[0] += 1
+    assert not is_new()  # pool5 does not depend on fc6 ...
+    assert is_new(layer="fc6")  # ... but fc6 does
+    detector.features.weight.data[0, 0] += 1e-3
+    assert is_new()
+    detector.features.warp = "second"
+    assert is_new()
+    dataset.truths[0][0][0, 0] += 1
+    assert is_new()
+
+
+def test_a_store_of_other_weights_is_refused(tmp_path, dataset):
+    """Renamed by hand, say: the file inside tells what it is of."""
+    detector = Detector()
+    first = opened(tmp_path, dataset, detector)
+    detector.features.weight.data[0, 0] += 1
+    second = opened(tmp_path, dataset, detector)
+    shutil.rmtree(second.folder)
+    first.folder.rename(second.folder)
+    with pytest.raises(UserError, match=r"holds features of .*weights.*: delete it"):
+        opened(tmp_path, dataset, detector)
+
+
+def test_no_room(tmp_path, dataset, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(UserError, match=r"needs 0\.0 GB.*model\.feature_cache\.layer=fc7"):
+        opened(tmp_path, dataset, Detector())
+
+
+def test_a_damaged_store_is_refused(tmp_path, dataset):
+    store = opened(tmp_path, dataset, Detector())
+    with (store.folder / "features.bin").open("r+b") as file:
+        file.truncate(10)
+    with pytest.raises(UserError, match=r"features\.bin is damaged"):
+        opened(tmp_path, dataset, Detector())
+
+
+def test_rows_of_several_processes(tmp_path):
+    """Each writes its own file; ids find the rows again, in any order and twice."""
+    files = [RowFiles(tmp_path / "rows", rank, 3) for rank in range(3)]
+    rows = [torch.arange(12).view(4, 3) + 100.0 * rank for rank in range(3)]
+    ids = np.concatenate([f.append(r[:1]) for f, r in zip(files, rows, strict=True)])
+    ids = np.concatenate([ids, *(f.append(r[1:]) for f, r in zip(files, rows, strict=True))])
+    order = np.array([11, 0, 3, 3, 7])
+    every = torch.cat([r[:1] for r in rows] + [r[1:] for r in rows])
+    assert torch.equal(files[1].read(ids[order]).float(), every[order])
+    assert files[0].read(ids[:0]).shape == (0, 3)
+    again = RowFiles(tmp_path / "rows", 0, 3)  # a process that starts again begins anew
+    assert torch.equal(again.read(again.append(rows[1])).float(), rows[1])
+    files[0].remove()
+    assert not (tmp_path / "rows").exists()
