@@ -38,8 +38,8 @@ class DetectionStage(pl.LightningModule):
         self.seconds_before = 0.0  # of earlier starts of this stage
         self.curves: list[PRCurve] = []
         self.tables = (torch.zeros(0, 7), torch.zeros(0, 7))
-        self.val_map = VOCMeanAveragePrecision(num_classes)
-        self.test_map = VOCMeanAveragePrecision(num_classes)
+        self.val_map = data.metric(num_classes)
+        self.test_map = data.metric(num_classes)
 
     def is_needed(self) -> bool:
         """Whether this stage has something to do for this detector."""

@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from detection.data.sampler import ShardSampler
-from detection.data.samples import BadBoxes, DetectionDataset, Sample, find_classes
-from detection.data.voc_folder import VOCFolder, split_ids
+from detection.data.samples import BadBoxes, DetectionDataset, ImageFolder, Sample
 from detection.errors import UserError
+from detection.metrics import VOCMeanAveragePrecision
 from detection.metrics.voc_ap import Interpolation
 from detection.proposals.recall import ProposalRecall, recall_report
 from detection.proposals.selective_search import SelectiveSearch
@@ -26,6 +26,7 @@ class DetectionData(pl.LightningDataModule):
     Args:
         name: what a person calls the data; part of the names of its caches.
         source: makes sure that the data is on disk, and gives its folder; called with `root`.
+        layout: reads that folder; called with it.
         root: the user's own folder, or None for the source's.
         splits: list to take for "train", "val" and "test"; None finds one (see `split_ids`).
         fractions: shares of a stratified split where the folder has no lists.
@@ -38,6 +39,7 @@ class DetectionData(pl.LightningDataModule):
         processes: processes that compute proposals.
         cache: folder of the proposals.
         interpolation: of the headline AP: "11point" (VOC 2007) or "area".
+        metric: makes the metric from the number of classes.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class DetectionData(pl.LightningDataModule):
         *,
         name: str,
         source: Callable[[str | None], Path],
+        layout: Callable[[Path], ImageFolder],
         root: str | None,
         splits: dict[str, str | None],
         fractions: dict[str, float],
@@ -57,10 +60,12 @@ class DetectionData(pl.LightningDataModule):
         processes: int,
         cache: str,
         interpolation: Interpolation,
+        metric: Callable[[int], VOCMeanAveragePrecision],
     ) -> None:
         super().__init__()
         self.name = name
         self.source = source
+        self.layout = layout
         self.root = root
         self.split_options = (splits, fractions, split_seed)
         self.classes = classes
@@ -71,6 +76,7 @@ class DetectionData(pl.LightningDataModule):
         self.processes = processes
         self.cache = Path(cache)
         self.interpolation: Interpolation = interpolation
+        self.metric = metric
         self.class_names: list[str] = []
         self.datasets: dict[str, DetectionDataset] = {}
         self.recall: dict[str, float] = {}
@@ -81,10 +87,10 @@ class DetectionData(pl.LightningDataModule):
         Raises:
             UserError: whatever is wrong with folders, lists and annotations.
         """
-        folder = VOCFolder(self.source(self.root))
-        ids = split_ids(folder, *self.split_options)
+        folder = self.layout(self.source(self.root))
+        ids = folder.split_ids(*self.split_options)
         every_id = sorted({i for split in ids.values() for i in split})
-        self.class_names = list(self.classes or find_classes(folder, every_id))
+        self.class_names = list(self.classes or folder.classes(every_id))
         if "val" in ids:
             ids["val"] = ids["val"][: self.val_images]
         for split in splits:
@@ -92,7 +98,8 @@ class DetectionData(pl.LightningDataModule):
                 continue
             keep = self.train_on_difficult or split != "train"
             dataset = DetectionDataset(folder, ids[split], self.class_names, self.bad_boxes, keep)
-            if dataset.num_objects == 0 and split != "val":
+            public = folder.is_annotated(self.split_options[0].get(split) or split)
+            if dataset.num_objects == 0 and split != "val" and public:
                 raise UserError(
                     f"no image of the {split} split of {folder.root} holds an object: choose "
                     f"other lists with data.splits.{split}="
@@ -111,7 +118,8 @@ class DetectionData(pl.LightningDataModule):
         """Give every split its proposals, computed where they are not on disk; report recall."""
         for split, dataset in self.datasets.items():
             name = f"{self.name}-{split}"
-            dataset.store = open_store(self.cache, name, dataset.paths, search, self.processes)
+            paths = [dataset.paths[index] for index in dataset.searched]
+            dataset.store = open_store(self.cache, name, paths, search, self.processes)
             recall = ProposalRecall.of(dataset)
             log.info("%s", recall_report(name, recall))
             if split == "test":

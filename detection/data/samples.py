@@ -1,16 +1,16 @@
 """One image with what is known of it, and the data set that yields them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from detection.data.voc_annotation import VOCAnnotation, VOCObject
-from detection.data.voc_folder import VOCFolder
 from detection.errors import UserError
 from detection.images import read_image
 from detection.proposals.store import ProposalStore
@@ -48,11 +48,43 @@ class Sample:
         return int(self.image.shape[1]), int(self.image.shape[2])
 
 
+class ImageFolder(Protocol):
+    """Images and annotations on disk, in whatever layout."""
+
+    root: Path
+
+    def split_ids(
+        self, named: Mapping[str, str | None], fractions: Mapping[str, float], seed: int
+    ) -> dict[str, list[str]]:
+        """Image ids of "train", "val" and "test" (those that there are)."""
+        ...
+
+    def classes(self, image_ids: list[str]) -> list[str]:
+        """Names of the classes, for images of the data."""
+        ...
+
+    def image_path(self, image_id: str) -> Path:
+        """The file of an image."""
+        ...
+
+    def annotation(self, image_id: str) -> VOCAnnotation:
+        """What is known of an image."""
+        ...
+
+    def is_exhaustive(self, image_id: str) -> bool:
+        """Whether all objects of an image are annotated."""
+        ...
+
+    def is_annotated(self, name: str) -> bool:
+        """Whether a split of this name has public annotations."""
+        ...
+
+
 class DetectionDataset(Dataset[Sample]):
     """The images of one split; annotations are read and checked when it is made.
 
     Args:
-        folder: a folder in VOC's layout.
+        folder: of the images and annotations.
         image_ids: the images, in order.
         class_names: their order gives the labels.
         bad_boxes: a box that leaves the image is clipped (one of no area is dropped, and told
@@ -65,7 +97,7 @@ class DetectionDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        folder: VOCFolder,
+        folder: ImageFolder,
         image_ids: Sequence[str],
         class_names: Sequence[str],
         bad_boxes: BadBoxes = "clip",
@@ -73,6 +105,9 @@ class DetectionDataset(Dataset[Sample]):
     ) -> None:
         self.image_ids = list(image_ids)
         self.paths = [folder.image_path(i) for i in self.image_ids]
+        self.exhaustive = [folder.is_exhaustive(i) for i in self.image_ids]
+        self.searched = [n for n, whole in enumerate(self.exhaustive) if whole]
+        self.place = {index: row for row, index in enumerate(self.searched)}  # in the store
         self.store: ProposalStore | None = None
         self.truths: list[tuple[Tensor, Tensor, Tensor]] = []
         labels = {name: label for label, name in enumerate(class_names)}
@@ -101,10 +136,13 @@ class DetectionDataset(Dataset[Sample]):
         return Sample(image, *self.truths[index], proposals, self.image_ids[index], index)
 
     def proposals(self, index: int) -> Tensor:
-        """The (P, 4) proposals of an image; none before the store is set."""
-        if self.store is None:
+        """The (P, 4) proposals of an image; none before the store is set.
+
+        None either where not all objects are annotated, for nothing there is surely background.
+        """
+        if self.store is None or index not in self.place:
             return torch.zeros(0, 4)
-        return torch.from_numpy(self.store[index])
+        return torch.from_numpy(self.store[self.place[index]])
 
     @property
     def num_objects(self) -> int:
@@ -150,8 +188,3 @@ def as_tensors(
         torch.tensor([labels[o.name] for o in objects], dtype=torch.long),
         torch.tensor([o.difficult for o in objects], dtype=torch.bool),
     )
-
-
-def find_classes(folder: VOCFolder, image_ids: Sequence[str]) -> list[str]:
-    """Names of all classes in some images, in alphabetical order."""
-    return sorted({o.name for i in image_ids for o in folder.annotation(i).objects})

@@ -1,6 +1,6 @@
 """The reader of PASCAL VOC annotations: one XML file an image."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -39,8 +39,12 @@ class VOCAnnotation:
     objects: list[VOCObject]
 
 
-def read_annotation(path: Path) -> VOCAnnotation:
+def read_annotation(path: Path, first_pixel: int = 1) -> VOCAnnotation:
     """One VOC annotation file.
+
+    Args:
+        path: of the XML file.
+        first_pixel: the number of the first row and column: 1 in VOC, 0 in ILSVRC.
 
     Raises:
         UserError: the file is missing or malformed; names the file and the field.
@@ -54,8 +58,18 @@ def read_annotation(path: Path) -> VOCAnnotation:
     except ElementTree.ParseError as error:
         raise UserError(f"annotation {path} is not well-formed XML: {error}") from None
     width, height = (int(number(root, f"size/{name}", path)) for name in ("width", "height"))
-    objects = [read_object(node, path, n) for n, node in enumerate(root.iterfind("object"), 1)]
+    objects = [
+        moved(read_object(node, path, n), 1 - first_pixel)
+        for n, node in enumerate(root.iterfind("object"), 1)
+    ]
     return VOCAnnotation(path, (root.findtext("filename") or "").strip(), width, height, objects)
+
+
+def moved(thing: VOCObject, pixels: int) -> VOCObject:
+    """An object shifted right and down."""
+    x1, y1, x2, y2 = thing.box
+    box = (x1 + pixels, y1 + pixels, x2 + pixels, y2 + pixels)
+    return thing if pixels == 0 else replace(thing, box=box)
 
 
 def read_object(node: ElementTree.Element, path: Path, index: int) -> VOCObject:

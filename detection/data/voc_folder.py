@@ -38,6 +38,24 @@ class VOCFolder:
         }
         self.lists = {path.stem: path for path in (root / "ImageSets" / "Main").glob("*.txt")}
 
+    def classes(self, image_ids: Sequence[str]) -> list[str]:
+        """Names of all classes in some images, in alphabetical order."""
+        return sorted({o.name for i in image_ids for o in self.annotation(i).objects})
+
+    def is_exhaustive(self, image_id: str) -> bool:
+        """Whether all objects of an image are annotated: what is not is background."""
+        return True
+
+    def is_annotated(self, name: str) -> bool:
+        """Whether a list's images have public annotations."""
+        return True
+
+    def split_ids(
+        self, named: Mapping[str, str | None], fractions: Mapping[str, float], seed: int
+    ) -> dict[str, list[str]]:
+        """See the function of this name."""
+        return split_ids(self, named, fractions, seed)
+
     def image_path(self, image_id: str) -> Path:
         """The image file of an id, whatever its suffix."""
         if image_id not in self.images:

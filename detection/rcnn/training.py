@@ -66,6 +66,7 @@ class WarpedTrainingStage(DetectionStage):
         seed: see `DetectionStage`.
         name: of the stage.
         only_without_weights: skip it where the backbone has weights.
+        only_exhaustive: leave out images in which not all objects are annotated.
         rule: which windows are objects and background.
         batch_size: windows in a batch, for each process.
         foreground_fraction: share of object windows.
@@ -88,6 +89,7 @@ class WarpedTrainingStage(DetectionStage):
         *,
         name: str,
         only_without_weights: bool,
+        only_exhaustive: bool,
         rule: WindowRule,
         batch_size: int,
         foreground_fraction: float,
@@ -103,6 +105,7 @@ class WarpedTrainingStage(DetectionStage):
         self.name = name
         self.features: WarpedFeatures = detector.features
         self.only_without_weights = only_without_weights
+        self.only_exhaustive = only_exhaustive
         self.rule = rule
         objects = round(batch_size * foreground_fraction)
         self.per_batch = (objects, batch_size - objects)
@@ -147,7 +150,8 @@ class WarpedTrainingStage(DetectionStage):
         """Batches of a split, a function of the seed alone."""
         if split not in self.sources:
             dataset = self.data.datasets[split]
-            tables = label_windows(dataset, self.rule, self.detector.num_classes)
+            images = dataset.searched if self.only_exhaustive else None
+            tables = label_windows(dataset, self.rule, self.detector.num_classes, images)
             self.sources[split] = (DecodedImages(dataset, self.max_bytes), tables)
         threads = max(1, self.data.num_workers)
         drawing = Drawing(batches, self.per_batch, flip, seed, threads)

@@ -70,8 +70,9 @@ class BoxRegressionStage(DetectionStage):
         """None: the solution has a closed form."""
 
     def train_dataloader(self) -> DataLoader[int]:
-        """Indices of this process's images."""
-        share = list(my_share(len(self.data.datasets["train"])))
+        """Indices of this process's images, of those that have proposals."""
+        images = self.data.datasets["train"].searched
+        share = [images[i] for i in my_share(len(images))]
         return DataLoader(share, batch_size=None, shuffle=False)  # type: ignore[arg-type]
 
     def on_fit_start(self) -> None:

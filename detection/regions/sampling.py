@@ -1,5 +1,6 @@
 """Which windows of a data set are objects, which are background, and which are trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 from detection.boxes import best_overlaps
 from detection.data.samples import DetectionDataset
 from detection.errors import UserError
+
+NO_BOX, NO_LABEL = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,18 @@ class WindowRule:
 
 
 def label_windows(
-    dataset: DetectionDataset, rule: WindowRule, num_classes: int
+    dataset: DetectionDataset,
+    rule: WindowRule,
+    num_classes: int,
+    images: Sequence[int] | None = None,
 ) -> tuple[Windows, Windows]:
-    """All object windows and all background windows of a data set; truths are windows too."""
-    objects, background = [], []
-    for index, (truths, labels, _) in enumerate(dataset.truths):
+    """All object windows and all background windows of some images (None: of all).
+
+    Truths are windows too.
+    """
+    objects, background = [as_windows(0, NO_BOX, NO_LABEL)], [as_windows(0, NO_BOX, NO_LABEL)]
+    for index in range(len(dataset.truths)) if images is None else images:
+        truths, labels, _ = dataset.truths[index]
         boxes = torch.cat([truths, dataset.proposals(index)])
         overlap, match = best_overlaps(boxes, truths)
         is_object = overlap >= rule.foreground_min_iou

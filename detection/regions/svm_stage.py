@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detection.data.detection_data import DetectionData
+from detection.errors import UserError
 from detection.regions.detector import RegionDetector
 from detection.regions.feature_cache import FeatureCache, open_features
 from detection.regions.gather import gather_in_order, my_share
@@ -51,6 +52,7 @@ class SVMStage(DetectionStage):
         options: of one SVM.
         rule: of the mining.
         images_per_round: see above.
+        negative_images: mine in so many random images; None: in all.
         target_norm: features are scaled so that their mean norm is this.
         norm_images: images that this mean is taken over ...
         norm_boxes: ... and boxes in each.
@@ -71,6 +73,7 @@ class SVMStage(DetectionStage):
         options: SVMOptions,
         rule: MiningRule,
         images_per_round: int,
+        negative_images: int | None,
         target_norm: float,
         norm_images: int,
         norm_boxes: int,
@@ -83,6 +86,8 @@ class SVMStage(DetectionStage):
         self.options = options
         self.rule = rule
         self.images_per_round = images_per_round
+        self.negative_images = negative_images
+        self.mined = self.images_to_mine() if self.is_needed() else []
         self.target_norm = target_norm
         self.norm_sample = (norm_images, norm_boxes)
         self.max_bytes = int(memory_gb * 2**30)
@@ -98,18 +103,37 @@ class SVMStage(DetectionStage):
         return self.detector.scoring == "svm"
 
     def trainer_options(self) -> dict[str, Any]:
-        """Two passes; validation after the second."""
-        return {"max_epochs": 2, "check_val_every_n_epoch": 2, "enable_checkpointing": False}
+        """Two passes over different images; validation after the second."""
+        return {
+            "max_epochs": 2,
+            "check_val_every_n_epoch": 2,
+            "reload_dataloaders_every_n_epochs": 1,
+            "enable_checkpointing": False,
+        }
 
     def configure_optimizers(self) -> None:
         """None: liblinear optimises."""
 
     def train_dataloader(self) -> DataLoader[list[int]]:
         """Rounds of image indices; the first round is the first image alone, as in the original."""
-        rest = range(1, len(self.data.datasets["train"]))
-        size = self.images_per_round
-        rounds = [[0]] + [list(rest[i : i + size]) for i in range(0, len(rest), size)]
+        images = range(len(self.data.datasets["train"])) if self.current_epoch == 0 else self.mined
+        rest, size = images[1:], self.images_per_round
+        rounds = [[images[0]]] + [list(rest[i : i + size]) for i in range(0, len(rest), size)]
         return DataLoader(rounds, batch_size=None, shuffle=False)  # type: ignore[arg-type]
+
+    def images_to_mine(self) -> list[int]:
+        """Images that negatives are taken from: all objects in them are annotated."""
+        images = self.data.datasets["train"].searched
+        if self.negative_images and self.negative_images < len(images):
+            generator = np.random.default_rng(self.seed)
+            chosen = generator.choice(len(images), self.negative_images, replace=False)
+            images = [images[i] for i in sorted(chosen)]
+        if not images:
+            raise UserError(
+                "no training image is annotated exhaustively, so there are no negatives for SVMs: "
+                "add some with data.splits.train= (val1 in ILSVRC DET)"
+            )
+        return images
 
     def on_fit_start(self) -> None:
         """Open or compute the features, and measure their norm."""
@@ -168,7 +192,7 @@ class SVMStage(DetectionStage):
         """The hard negatives of an image, by class; each is written once, whatever its classes."""
         features = self.reader.features(image, self.detector.layer) * self.scale
         scores = features @ self.weight.t() + self.bias
-        start = image.index == 0  # no SVM is trained yet: all negatives are taken
+        start = image.index == self.mined[0]  # no SVM is trained yet: all negatives are taken
         least = -torch.inf if start else self.rule.hard_min_score
         boxes, truths, labels = (
             t.to(self.device) for t in (image.boxes, image.truths, image.labels)

@@ -14,7 +14,9 @@ from detection.data.sampler import ShardSampler
 from detection.data.sources import existing_folder, find_release, voc_release
 from detection.data.split import stratified_split
 from detection.data.voc_annotation import VOCObject
+from detection.data.voc_folder import VOCFolder
 from detection.errors import UserError
+from detection.metrics import VOCMeanAveragePrecision
 from detection.proposals.selective_search import SelectiveSearch
 
 CAT = VOCObject("cat", (5, 5, 30, 30))
@@ -37,6 +39,8 @@ def data(root, cache="cache", **changes):
         "processes": 1,
         "cache": str(cache),
         "interpolation": "area",
+        "layout": VOCFolder,
+        "metric": VOCMeanAveragePrecision,
     }
     return DetectionData(**{**options, **changes})
 

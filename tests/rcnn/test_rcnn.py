@@ -12,7 +12,9 @@ from detection.backbones.zf5 import zf5
 from detection.combine.nms import Suppression
 from detection.data.detection_data import DetectionData
 from detection.data.sources import existing_folder
+from detection.data.voc_folder import VOCFolder
 from detection.errors import UserError
+from detection.metrics import VOCMeanAveragePrecision
 from detection.proposals.selective_search import SelectiveSearch
 from detection.rcnn.features import WarpedFeatures
 from detection.rcnn.training import Length, Rates, WarpedTrainingStage, parameter_groups
@@ -69,6 +71,8 @@ def data(shapes_folder, tmp_path_factory):
         processes=1,
         cache=str(tmp_path_factory.mktemp("cache")),
         interpolation="area",
+        layout=VOCFolder,
+        metric=VOCMeanAveragePrecision,
     )
     made.read()
     made.find_proposals(SelectiveSearch())
@@ -79,6 +83,7 @@ def stage(detector, data, **changes):
     options = {
         "name": "finetune",
         "only_without_weights": False,
+        "only_exhaustive": False,
         "rule": RULE,
         "batch_size": 16,
         "foreground_fraction": 0.25,

@@ -1,0 +1,195 @@
+"""ILSVRC's detection data: 200 classes, val in two halves, and boxes from train (R-CNN, 4)."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detection.data.class_balance import balanced_halves
+from detection.data.ilsvrc_det_layout import find_layout
+from detection.data.voc_annotation import VOCAnnotation, read_annotation
+from detection.errors import UserError
+from detection.progress import progress
+
+log = logging.getLogger(__name__)
+
+FIRST_PIXEL = 0  # corners count from 0 (those of VOC from 1)
+
+
+@cache
+def det_classes() -> dict[str, str]:
+    """Wnid → name of the 200 classes, in the order of the devkit's ILSVRC_DET_ID."""
+    text = (Path(__file__).parent / "ilsvrc_det_classes.txt").read_text(encoding="utf-8")
+    words = [line.partition(" ") for line in text.splitlines()]
+    return {wnid: name for wnid, _, name in words}
+
+
+class ILSVRCDet:
+    """A copy of ILSVRC DET. Ids of images are paths such as `val/ILSVRC2012_val_00000001`.
+
+    Args:
+        root: folder of the data (see `find_layout`).
+        candidates: splits of val to search from (see `balanced_halves`).
+        moves: of single images, in each.
+        seed: of that search, and of which train boxes are taken.
+    """
+
+    def __init__(self, root: Path, *, candidates: int, moves: int, seed: int) -> None:
+        self.layout = find_layout(root)
+        self.root = root
+        self.search = (candidates, moves, seed)
+        self.taken: dict[str, set[int]] = {}  # train image → its objects that are used
+
+    def classes(self, image_ids: list[str]) -> list[str]:
+        """Names of the 200 classes, whichever images are used."""
+        return list(det_classes().values())
+
+    def is_exhaustive(self, image_id: str) -> bool:
+        """Whether all objects are annotated: not in train, so that it has no negatives (4.3)."""
+        return not image_id.startswith("train/")
+
+    def is_annotated(self, name: str) -> bool:
+        """Whether a split has public annotations."""
+        return name != "test"
+
+    def image_path(self, image_id: str) -> Path:
+        """The JPEG of an id."""
+        split, _, rest = image_id.partition("/")
+        path = self.layout.images[split] / f"{rest}.JPEG"
+        if not path.is_file():
+            raise UserError(
+                f"image {path} is listed but missing: restore it, or take it off its list"
+            )
+        return path
+
+    def annotation(self, image_id: str) -> VOCAnnotation:
+        """Objects of the 200 classes in an image; none where there is no XML file.
+
+        Corners are told in the XML's own size of the image, which may differ from the JPEG's: they
+        are scaled to the latter, as ImageNet asks.
+        """
+        split, _, rest = image_id.partition("/")
+        path = self.layout.boxes.get(split, self.root) / f"{rest}.xml"
+        if not path.is_file():
+            return VOCAnnotation(path, f"{rest}.JPEG", 0, 0, [])
+        found = read_annotation(path, FIRST_PIXEL)
+        names = det_classes()
+        objects = [replace(o, name=names[o.name]) for o in found.objects if o.name in names]
+        taken = self.taken.get(image_id)
+        if taken is not None:
+            objects = [o for n, o in enumerate(objects) if n in taken]
+        if not objects:
+            return replace(found, objects=objects)
+        with Image.open(self.image_path(image_id)) as image:  # reads the header only
+            width, height = image.size
+        across, down = width / max(found.width, 1), height / max(found.height, 1)
+        moved = []
+        for thing in objects:
+            x1, y1, x2, y2 = thing.box
+            moved.append(replace(thing, box=(x1 * across, y1 * down, x2 * across, y2 * down)))
+        return replace(found, width=width, height=height, objects=moved)
+
+    def split_ids(
+        self, named: Mapping[str, str | None], fractions: Mapping[str, float], seed: int
+    ) -> dict[str, list[str]]:
+        """Ids of "train", "val" and "test" by names such as `val1+train1000` (see `ids`).
+
+        Args:
+            named: the name for each of the three; None: `val1`, none and `val2`.
+            fractions: not used: val has its halves.
+            seed: likewise.
+        """
+        names = {"train": named.get("train") or "val1", "test": named.get("test") or "val2"}
+        if named.get("val"):
+            names["val"] = str(named["val"])
+        return {split: self.ids(name) for split, name in names.items()}
+
+    def ids(self, name: str) -> list[str]:
+        """Ids of some sets, joined by "+".
+
+        `val` (without blacklisted images), its halves `val1` and `val2`, `test`, and `trainN`: up
+        to N boxes of each class from train (4.3).
+        """
+        result = []
+        for part in name.split("+"):
+            number = re.fullmatch(r"train(\d+)", part)
+            if number:
+                result += self.train_boxes(int(number[1]))
+            elif part in ("val1", "val2"):
+                result += self.halves()[part == "val2"]
+            elif part in ("val", "test"):
+                result += self.whole(part)
+            else:
+                raise UserError(
+                    f"data.splits names {part!r}; ILSVRC DET has val, val1, val2, test, and trainN "
+                    "for up to N boxes a class of train, joined by +, such as val1+train1000"
+                )
+        return result
+
+    def whole(self, name: str) -> list[str]:
+        """All of val or test; of val without images on the blacklist, as R-CNN's authors did."""
+        out = self.layout.blacklisted() if name == "val" else {}
+        listed = self.layout.ids(name)
+        kept = [f"{name}/{i}" for i, number in listed if number not in out]
+        if len(kept) < len(listed):
+            log.info("%d of %d val images are blacklisted", len(listed) - len(kept), len(listed))
+        return kept
+
+    @cache  # noqa: B019  (one copy of the data lives as long as the run)
+    def halves(self) -> tuple[list[str], list[str]]:
+        """val1 and val2: by lists of these names, if there are any, or by a search."""
+        files = [self.layout.lists / f"val{n}.txt" for n in (1, 2)]
+        if all(f.is_file() for f in files):
+            one, two = ([f"val/{i}" for i, _ in self.layout.ids(f.stem)] for f in files)
+            return one, two
+        ids = self.whole("val")
+        label = {name: n for n, name in enumerate(det_classes().values())}
+        counts = np.zeros((len(ids), len(label)), np.int64)
+        with progress("val annotations", len(ids)) as advance:
+            for row, image_id in enumerate(ids):
+                for thing in self.annotation(image_id).objects:
+                    counts[row, label[thing.name]] += 1
+                advance(1)
+        split = balanced_halves(counts, *self.search)
+        log.info(
+            "val1 %d images, val2 %d; relative imbalance of classes: largest %.1f%%, median %.1f%%",
+            split.first.sum(),
+            (~split.first).sum(),
+            100 * split.imbalance.max(initial=0),
+            100 * float(np.median(split.imbalance)),
+        )
+        of_half = [[ids[i] for i in np.flatnonzero(h)] for h in (split.first, ~split.first)]
+        return of_half[0], of_half[1]
+
+    def train_boxes(self, number: int) -> list[str]:
+        """Ids of train images that hold up to so many boxes of each class; the rest is not used."""
+        self.taken = {}
+        for label, (wnid, name) in enumerate(det_classes().items()):
+            ids = self.layout.positives(label)
+            order = np.random.default_rng([self.search[2], label]).permutation(len(ids))
+            room = number
+            for row in order:
+                if room == 0:
+                    break
+                room -= self.take(f"train/{ids[row]}", name, room)
+            if room == number:
+                log.warning("train shows no box of %s (%s)", name, wnid)
+        return sorted(self.taken)
+
+    def take(self, image_id: str, name: str, room: int) -> int:
+        """Use up to so many of an image's boxes of one class; how many there are."""
+        path = self.layout.boxes["train"] / f"{image_id.partition('/')[2]}.xml"
+        if not path.is_file():  # a few positives have no boxes
+            return 0
+        names = det_classes()
+        known = [names[o.name] for o in read_annotation(path, FIRST_PIXEL).objects
+                 if o.name in names]  # fmt: skip
+        rows = [n for n, other in enumerate(known) if other == name][:room]
+        if rows:
+            self.taken.setdefault(image_id, set()).update(rows)
+        return len(rows)
