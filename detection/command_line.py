@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+import detection.group_list  # noqa: F401  (what `--help` asks for)
 from detection.errors import TrainingError, UserError
 
 USER_MISTAKE = 2

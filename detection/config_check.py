@@ -31,6 +31,9 @@ def check_config(cfg: DictConfig) -> None:
     name = str(hydra_cfg.job.config_name)
     defaults = loader.load_configuration(name, overrides=chosen, run_mode=RunMode.RUN)
     compare(cfg, defaults, "")
+    root = OmegaConf.select(cfg, "data.root")
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise UserError(f"data.root={root}: there is no such folder")
 
 
 def is_choice(override: str, groups: list[str]) -> bool:

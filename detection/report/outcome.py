@@ -40,7 +40,10 @@ class Outcome:
         """The flat content of `metrics.json`."""
         summary = VOCMeanAveragePrecision.summary
         chosen = summary(self.curves, self.data.interpolation)
-        result = {"test/map": float(chosen["map"])}
+        result = {
+            "test/map": float(chosen["map"]),
+            "test/ap_median": float(chosen["ap"].nanquantile(0.5)),
+        }
         protocols: tuple[Interpolation, ...] = ("area", "11point")
         for protocol in protocols:
             result[f"test/map_{protocol}"] = float(summary(self.curves, protocol)["map"])

@@ -25,6 +25,7 @@ STYLE: Any = {
     "ytick.color": INK,
     "text.color": INK,
 }
+MAX_PLOTS = 40  # of classes
 MAX_POINTS = 400  # of a line; a curve of 100,000 detections looks the same
 
 
@@ -37,12 +38,15 @@ def svg(figure: Figure) -> str:
 
 
 def precision_recall(curves: Sequence[PRCurve], names: Sequence[str], aps: Sequence[float]) -> str:
-    """One small plot a class, all with the same axes."""
+    """One small plot a class, all with the same axes; of many classes the best and the worst."""
+    chosen = best_and_worst(aps)
+    curves, names = [curves[i] for i in chosen], [names[i] for i in chosen]
+    aps = [aps[i] for i in chosen]
     with mpl.rc_context(STYLE):
         columns = min(5, len(names))
         rows = -(-len(names) // columns)
         figure = Figure(figsize=(2.1 * columns, 1.9 * rows))
-        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        axes = figure.subplots(rows, columns, squeeze=False)
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
         for ax, curve, name, ap in zip(axes.flat, curves, names, aps, strict=False):
@@ -50,12 +54,26 @@ def precision_recall(curves: Sequence[PRCurve], names: Sequence[str], aps: Seque
             ax.plot(recall, precision, color=LINES[0], lw=1.5)
             ax.fill_between(recall, precision, color=LINES[0], alpha=0.12, lw=0)
             ax.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+            ax.label_outer()
             label = f"{100 * ap:.1f}" if ap == ap else "no truth"
             ax.set_title(f"{name}  {label}", fontsize=8)
         figure.supxlabel("recall", fontsize=8)
         figure.supylabel("precision", fontsize=8)
         figure.tight_layout()
         return svg(figure)
+
+
+def best_and_worst(aps: Sequence[float]) -> list[int]:
+    """Indices of the classes to plot, in their order: all, or those with the extreme APs.
+
+    >>> best_and_worst([0.5, 0.2])
+    [0, 1]
+    """
+    order = sorted((i for i, ap in enumerate(aps) if ap == ap), key=lambda i: aps[i])
+    if len(aps) <= MAX_PLOTS:
+        return list(range(len(aps)))
+    half = MAX_PLOTS // 2
+    return sorted({*order[:half], *order[-half:]}) or [0]
 
 
 def thinned(curve: PRCurve) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]

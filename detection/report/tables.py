@@ -16,7 +16,7 @@ def ap_table(figures: dict[str, float], class_names: Sequence[str]) -> str:
         table.add_column("published", justify="right")
     rows = [(name, f"test/ap/{name}") for name in class_names]
     rows += [("mean", "test/map"), ("mean, area", "test/map_area")]
-    rows += [("mean, 11 points", "test/map_11point")]
+    rows += [("mean, 11 points", "test/map_11point"), ("median", "test/ap_median")]
     for label, key in rows:
         cells = [label, percent(figures[key])]
         if published:
@@ -24,6 +24,14 @@ def ap_table(figures: dict[str, float], class_names: Sequence[str]) -> str:
         if key == "test/map":
             table.add_section()
         table.add_row(*cells)
+    absent = [
+        name for name in class_names if figures[f"test/ap/{name}"] != figures[f"test/ap/{name}"]
+    ]
+    if absent:
+        table.caption = (
+            f"mean over {len(class_names) - len(absent)} of {len(class_names)} classes; "
+            f"no object in the test images of {', '.join(absent[:10])}"
+        )
     text = StringIO()
     Console(file=text, width=80).print(table)
     return text.getvalue()
