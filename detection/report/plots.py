@@ -49,12 +49,12 @@ def precision_recall(curves: Sequence[PRCurve], names: Sequence[str], aps: Seque
         axes = figure.subplots(rows, columns, squeeze=False)
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
-        for ax, curve, name, ap in zip(axes.flat, curves, names, aps, strict=False):
+        for n, (ax, curve, name, ap) in enumerate(zip(axes.flat, curves, names, aps, strict=False)):
             recall, precision = thinned(curve)
             ax.plot(recall, precision, color=LINES[0], lw=1.5)
             ax.fill_between(recall, precision, color=LINES[0], alpha=0.12, lw=0)
             ax.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-            ax.label_outer()
+            ax.tick_params(labelleft=n % columns == 0, labelbottom=n + columns >= len(names))
             label = f"{100 * ap:.1f}" if ap == ap else "no truth"
             ax.set_title(f"{name}  {label}", fontsize=8)
         figure.supxlabel("recall", fontsize=8)

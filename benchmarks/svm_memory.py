@@ -1,0 +1,96 @@
+"""Memory of the SVM stage on VOC-sized features: 200 hard negatives of each of 5,000 images.
+
+python benchmarks/svm_memory.py [CLASSES]   (trains so many of the 20 classes, 4 by default)
+
+A million rows of 4,096 numbers (8.2 GB) go to disk as the stage writes them, 50,000 a class.
+"""
+
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from hydra import compose, initialize_config_dir
+
+from detection.build import build
+from detection.regions.row_files import RowFiles
+from detection.run_config import plain
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+IMAGES, KEPT, DIMENSIONS, CLASSES, POSITIVES = 5000, 200, 4096, 20, 250
+SHARE = 0.25  # of numbers that ReLU leaves
+
+
+class Detector(torch.nn.Module):
+    """What the stage looks at."""
+
+    num_classes = CLASSES
+    scoring = "svm"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.svm = torch.nn.Linear(DIMENSIONS, CLASSES)
+
+
+def own_memory_gb() -> float:
+    """Memory that is this process's own: not pages of files, which the system can drop."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("RssAnon:")[1].split()[0]) / 2**20
+
+
+def main() -> None:
+    trained = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = plain(compose("train", ["model=sppnet", "data=voc07"]))["model"]["stages"]["svm"]
+    data: Any = SimpleNamespace(
+        datasets={"train": SimpleNamespace(searched=list(range(IMAGES)))},
+        class_names=[str(c) for c in range(CLASSES)],
+        metric=lambda _: None,
+    )
+    stage = build(config, detector=Detector(), data=data, seed=1)
+    generator = np.random.default_rng(0)
+    shift = torch.distributions.Normal(0, 1).icdf(torch.tensor(1 - SHARE))
+    pool = (torch.randn(20_000, DIMENSIONS) - shift).relu()
+    pool *= 20 / pool.norm(dim=1).mean()
+    peak, stop = [own_memory_gb()], threading.Event()
+    base = peak[0]
+
+    def watch() -> None:
+        while not stop.is_set():
+            peak.append(max(peak[-1], own_memory_gb()))
+            time.sleep(0.05)
+
+    with tempfile.TemporaryDirectory() as folder:
+        stage.rows = RowFiles(Path(folder), 0, DIMENSIONS)
+        rows = [stage.rows.append(pool[torch.from_numpy(generator.permutation(20_000))])
+                for _ in range(IMAGES * KEPT // 20_000)]  # fmt: skip
+        ids = generator.permutation(np.concatenate(rows))
+        for label, some in enumerate(np.array_split(ids, CLASSES)):
+            stage.examples[label].positives = some[:POSITIVES]
+            stage.examples[label].add_negatives(some[POSITIVES:])
+        del pool
+        stage.weight, stage.bias = torch.zeros(CLASSES, DIMENSIONS), torch.zeros(CLASSES)
+        base = own_memory_gb()
+        threading.Thread(target=watch, daemon=True).start()
+        start = time.perf_counter()
+        with torch.no_grad():
+            stage.train_classes(list(range(trained)))
+        stop.set()
+    print(
+        f"{IMAGES * KEPT} negatives of {CLASSES} classes on disk; {trained} classes of "
+        f"{len(some)} examples trained, {stage.jobs([0])} side by side, in "
+        f"{time.perf_counter() - start:.0f} s"
+    )
+    print(f"peak of the process's own memory: {peak[-1]:.2f} GiB (before training {base:.2f} GiB)")
+
+
+if __name__ == "__main__":
+    main()
