@@ -17,6 +17,7 @@ from detection.errors import UserError
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 LAYER, LAYER_V1 = 100, 2  # in NetParameter
 NAME_AND_BLOBS = {LAYER: (1, 7), LAYER_V1: (4, 6)}  # in a layer, of either generation
+V0_LAYER, V0_NAME_AND_BLOBS = 1, (1, 50)  # the first generation lies inside a layer of the second
 DIMENSIONS, DATA, SHAPE, DOUBLE_DATA = (1, 2, 3, 4), 5, 7, 8  # in BlobProto
 DIM = 1  # in BlobShape
 
@@ -36,7 +37,7 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
     try:
         for number, wire, value in fields(content):
             if number in NAME_AND_BLOBS and wire == BYTES:
-                name, blobs = read_layer(value, *NAME_AND_BLOBS[number])
+                name, blobs = read_layer(*oldest(number, value))
                 if blobs:
                     layers[name] = blobs
     except (ValueError, UnicodeDecodeError) as error:
@@ -48,8 +49,18 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
     return layers
 
 
-def read_layer(content: memoryview, name_field: int, blob_field: int) -> tuple[str, list[Tensor]]:
-    """Name and blobs of one layer."""
+def oldest(generation: int, content: memoryview) -> tuple[memoryview, tuple[int, int]]:
+    """A layer, and the fields of its name and blobs: R-CNN's own files are of the first kind."""
+    if generation == LAYER_V1:
+        for number, wire, value in fields(content):
+            if number == V0_LAYER and wire == BYTES:
+                return value, V0_NAME_AND_BLOBS
+    return content, NAME_AND_BLOBS[generation]
+
+
+def read_layer(content: memoryview, places: tuple[int, int]) -> tuple[str, list[Tensor]]:
+    """Name and blobs of one layer, which lie in these fields."""
+    name_field, blob_field = places
     name, blobs = "", []
     for number, wire, value in fields(content):
         if number == name_field and wire == BYTES:

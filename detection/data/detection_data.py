@@ -13,6 +13,7 @@ from detection.data.samples import BadBoxes, DetectionDataset, ImageFolder, Samp
 from detection.errors import UserError
 from detection.metrics import VOCMeanAveragePrecision
 from detection.metrics.voc_ap import Interpolation
+from detection.proposals.original_boxes import MatBoxes
 from detection.proposals.recall import ProposalRecall, recall_report
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.store import open_store
@@ -38,6 +39,7 @@ class DetectionData(pl.LightningDataModule):
         num_workers: processes that decode images, for each process that trains.
         processes: processes that compute proposals.
         cache: folder of the proposals.
+        mat_boxes: for each split a `.mat` file of the original authors' proposals, or None.
         interpolation: of the headline AP: "11point" (VOC 2007) or "area".
         metric: makes the metric from the number of classes.
     """
@@ -59,6 +61,7 @@ class DetectionData(pl.LightningDataModule):
         num_workers: int,
         processes: int,
         cache: str,
+        mat_boxes: dict[str, str | None],
         interpolation: Interpolation,
         metric: Callable[[int], VOCMeanAveragePrecision],
     ) -> None:
@@ -75,6 +78,7 @@ class DetectionData(pl.LightningDataModule):
         self.num_workers = num_workers
         self.processes = processes
         self.cache = Path(cache)
+        self.mat_boxes = mat_boxes
         self.interpolation: Interpolation = interpolation
         self.metric = metric
         self.class_names: list[str] = []
@@ -118,8 +122,13 @@ class DetectionData(pl.LightningDataModule):
         """Give every split its proposals, computed where they are not on disk; report recall."""
         for split, dataset in self.datasets.items():
             name = f"{self.name}-{split}"
-            paths = [dataset.paths[index] for index in dataset.searched]
-            dataset.store = open_store(self.cache, name, paths, search, self.processes)
+            given = self.mat_boxes.get(split)
+            if given:
+                ids = [dataset.image_ids[i].rpartition("/")[2] for i in dataset.searched]
+                dataset.store = MatBoxes(Path(given).expanduser(), ids)
+            else:
+                paths = [dataset.paths[index] for index in dataset.searched]
+                dataset.store = open_store(self.cache, name, paths, search, self.processes)
             recall = ProposalRecall.of(dataset)
             log.info("%s", recall_report(name, recall))
             if split == "test":

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from detection.data.voc_annotation import VOCAnnotation, VOCObject
 from detection.errors import UserError
 from detection.images import read_image
+from detection.proposals.original_boxes import MatBoxes
 from detection.proposals.store import ProposalStore
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class DetectionDataset(Dataset[Sample]):
         self.exhaustive = [folder.is_exhaustive(i) for i in self.image_ids]
         self.searched = [n for n, whole in enumerate(self.exhaustive) if whole]
         self.place = {index: row for row, index in enumerate(self.searched)}  # in the store
-        self.store: ProposalStore | None = None
+        self.store: ProposalStore | MatBoxes | None = None
         self.truths: list[tuple[Tensor, Tensor, Tensor]] = []
         labels = {name: label for label, name in enumerate(class_names)}
         told: list[str] = []

@@ -1,5 +1,6 @@
 """Reader of the proposals that the authors of R-CNN and SPP-net published as `.mat` files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +45,32 @@ def read_mat_boxes(path: Path, order: Order = "yxyx_1based") -> dict[str, NDArra
     if len(names) != len(cells):
         raise UserError(f"proposals {path}: {len(names)} images but {len(cells)} sets of boxes")
     return {name: half_open(cell, order, path) for name, cell in zip(names, cells, strict=True)}
+
+
+class MatBoxes:
+    """Proposals of some images from a `.mat` file: `boxes[index]` is (P, 4) float32.
+
+    Args:
+        path: see `read_mat_boxes`.
+        image_ids: the images, in the data set's order.
+
+    Raises:
+        UserError: the file has no boxes for one of them.
+    """
+
+    def __init__(self, path: Path, image_ids: Sequence[str]) -> None:
+        found = read_mat_boxes(path)
+        missing = [i for i in image_ids if i not in found]
+        if missing:
+            raise UserError(
+                f"proposals {path} have no boxes for {len(missing)} of {len(image_ids)} images, "
+                f"such as {missing[0]}: they are of another data set or split"
+            )
+        self.name = path.name
+        self.boxes = [found[i] for i in image_ids]
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        return self.boxes[index]
 
 
 def half_open(rows: NDArray[np.generic], order: Order, path: Path) -> NDArray[np.float32]:

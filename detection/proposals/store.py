@@ -29,6 +29,7 @@ class ProposalStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.name = folder.name
         about = read_json(folder / "store.json")
         self.boxes = np.load(folder / "boxes.npy", mmap_mode="r")
         self.offsets = np.load(folder / "offsets.npy")

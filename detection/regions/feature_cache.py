@@ -129,7 +129,7 @@ def identity(
     for index, (truths, _, _) in enumerate(dataset.truths):
         regions.update(f"{dataset.image_ids[index]} {len(dataset.proposals(index))}".encode())
         regions.update(truths.numpy().data)
-    store = dataset.store.folder.name if dataset.store else "no proposals"
+    store = dataset.store.name if dataset.store else "no proposals"
     return {
         "format": str(FORMAT),
         "layer": cache.layer,

@@ -23,7 +23,13 @@ SCHEMA = {
         ("shape", 7, MESSAGE, False, "BlobShape"),
         ("double_data", 8, DOUBLE, True, None),
     ],
+    "V0Layer": [
+        ("name", 1, STRING, False, None),
+        ("type", 2, STRING, False, None),
+        ("blobs", 50, MESSAGE, True, "BlobProto"),
+    ],
     "V1Layer": [
+        ("layer", 1, MESSAGE, False, "V0Layer"),
         ("name", 4, STRING, False, None),
         ("type", 5, ENUM_AS_INT, False, None),
         ("blobs", 6, MESSAGE, True, "BlobProto"),
@@ -63,10 +69,16 @@ def caffe():
 
 
 def write(caffe, path, layers, v1=False, double=False):
-    """A `.caffemodel` of (name, [arrays]); `v1` as before 2014, with four sides to each blob."""
+    """A `.caffemodel` of (name, [arrays]); `v1` as before 2014, with four sides to each blob.
+
+    "first": as R-CNN's own files, a generation older, each layer inside one of the second.
+    """
     net = caffe["Net"](name="test")
     for name, arrays in layers:
-        layer = (net.layers if v1 else net.layer).add(name=name)
+        layer = net.layers.add() if v1 else net.layer.add(name=name)
+        if v1 == "first":
+            layer = layer.layer
+        layer.name = name
         for array in arrays:
             blob = layer.blobs.add()
             if v1:
@@ -97,7 +109,9 @@ def make(weights, width=0.125):
     return caffenet(weights=weights, width=width, input_px=227, mean=mean, std=std)
 
 
-@pytest.mark.parametrize(("v1", "double"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("v1", "double"), [(False, False), (True, False), ("first", False), (False, True)]
+)
 def test_first_layer_sees_what_caffe_saw(caffe, tmp_path, v1, double):
     """BGR pixels of 0 to 255 less their mean, by hand, against RGB in our own normalisation."""
     layers = random_layers(make(None), fc8="fc-rcnn")

@@ -38,6 +38,7 @@ def data(root, cache="cache", **changes):
         "num_workers": 0,
         "processes": 1,
         "cache": str(cache),
+        "mat_boxes": {},
         "interpolation": "area",
         "layout": VOCFolder,
         "metric": VOCMeanAveragePrecision,

@@ -70,6 +70,7 @@ def data(shapes_folder, tmp_path_factory):
         num_workers=2,
         processes=1,
         cache=str(tmp_path_factory.mktemp("cache")),
+        mat_boxes={},
         interpolation="area",
         layout=VOCFolder,
         metric=VOCMeanAveragePrecision,
