@@ -4,10 +4,12 @@ import logging
 import operator
 from functools import partial, reduce
 
+import numpy as np
 import pytest
 import torch
 from conftest import real_data
 from PIL import Image
+from scipy.io import savemat
 
 from detection.data.detection_data import DetectionData
 from detection.data.sampler import ShardSampler
@@ -219,3 +221,24 @@ def test_failed_download_says_what_to_do(monkeypatch, tmp_path):
     source = partial(voc_release, year="2007", download_to=str(tmp_path), image_sets=["trainval"])
     with pytest.raises(UserError, match=r"could not be downloaded.*data\.root=FOLDER"):
         source(None)
+
+
+def test_mat_boxes_of_the_authors_instead_of_our_own(fake_voc, tmp_path):
+    """For the split that is given one; the file must know every image."""
+    for image_id in ("a", "b"):
+        fake_voc.add(image_id, [CAT])
+    fake_voc.lists(train=["a"], test=["b"])
+    cells = np.empty((1, 1), object)
+    cells[0, 0] = np.array([[6, 6, 30, 30], [1, 1, 40, 60]], np.uint16)
+    savemat(tmp_path / "train.mat", {"boxes": cells, "images": np.array(["a"], object)})
+    options = {"cache": tmp_path / "cache", "mat_boxes": {"train": str(tmp_path / "train.mat")}}
+    made = data(fake_voc.root, **options)
+    made.read()
+    made.find_proposals(SelectiveSearch())
+    assert made.datasets["train"].proposals(0).tolist() == [[5, 5, 30, 30], [0, 0, 60, 40]]
+    assert len(made.datasets["test"].proposals(0)) > 0
+    fake_voc.lists(train=["b"], test=["a"])
+    other = data(fake_voc.root, **options)
+    other.read()
+    with pytest.raises(UserError, match=r"train\.mat have no boxes for 1 of 1 images, such as b"):
+        other.find_proposals(SelectiveSearch())
