@@ -1,61 +1,23 @@
 """Whole runs of a tiny setting: all stages, resuming, evaluation, two processes, bad input."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import TINY, command, figures, kill_when, run
 from conftest import ROOT
 
 from detection.data.draw_shapes import draw_shapes
-
-TINY = [
-    "data=shapes",
-    "trainer=cpu",
-    "logger=csv",
-    "debug=fast",
-    "data.processes=1",
-    "model.features.scales_px=[120]",
-    "data.source.train=24",
-    "data.source.val=4",
-    "data.source.test=9",
-    "recipe.finetune_min_steps=6",
-]
 
 
 @pytest.fixture(scope="session")
 def paths(tmp_path_factory):
     """One place for data and proposals of all runs."""
     return [f"paths.data={tmp_path_factory.mktemp('data')}"]
-
-
-def command(script, *words):
-    return [sys.executable, script, *words]
-
-
-def run(script, *words, check=True, timeout=300):
-    result = subprocess.run(
-        command(script, *words),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert not check or result.returncode == 0, result.stdout + result.stderr
-    return result
-
-
-def figures(folder):
-    metrics = json.loads((Path(folder) / "metrics.json").read_text())
-    return {k: v for k, v in metrics.items() if not k.startswith("time/")}
 
 
 @pytest.fixture(scope="session")
@@ -127,25 +89,14 @@ def test_killed_in_a_stage_and_started_again(finished, paths, tmp_path, stage):
     """kill -9 as soon as the stage's folder is there; the figures are those of an unbroken run."""
     folder = tmp_path / "killed"
     words = [*TINY, *paths, f"run_dir={folder}"]
-    process = subprocess.Popen(
-        command("train.py", *words),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 200
-    while not (folder / "stages" / stage / "curves").is_dir():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    if stage in ("1_pretrain", "2_finetune"):  # after its first epoch, so that it goes on inside
-        while not (folder / "stages" / stage / "last.ckpt").is_file() and process.poll() is None:
-            if (folder / "stages" / stage / "done").is_file():
-                break
-            time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    place = folder / "stages" / stage
+
+    def has_begun():
+        if stage in ("1_pretrain", "2_finetune"):  # after an epoch, so that it goes on inside
+            return (place / "last.ckpt").is_file() or (place / "done").is_file()
+        return (place / "curves").is_dir()
+
+    kill_when(has_begun, *words)
     assert not (folder / "metrics.json").is_file()
     run("train.py", *words)
     assert figures(folder) == figures(finished)

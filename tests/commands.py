@@ -1,0 +1,69 @@
+"""Runs `train.py` and `evaluate.py` as a user does, in a tiny setting."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import ROOT
+
+TINY = [
+    "data=shapes",
+    "trainer=cpu",
+    "logger=csv",
+    "debug=fast",
+    "data.processes=1",
+    "recipe.scales_px=[120]",
+    "data.source.train=24",
+    "data.source.val=4",
+    "data.source.test=9",
+    "recipe.finetune_min_steps=6",
+]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def command(script, *words):
+    """What a user types."""
+    return [sys.executable, script, *words]
+
+
+def run(script, *words, check=True, timeout=300):
+    """The finished process, with what it printed."""
+    result = subprocess.run(
+        command(script, *words),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **ONE_THREAD},
+    )
+    assert not check or result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def figures(folder):
+    """What a run measured, times apart."""
+    metrics = json.loads((Path(folder) / "metrics.json").read_text())
+    return {k: v for k, v in metrics.items() if not k.startswith("time/")}
+
+
+def kill_when(sign, *words):
+    """Start a training, and kill -9 it as soon as `sign()` is true."""
+    process = subprocess.Popen(
+        command("train.py", *words),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **ONE_THREAD},
+    )
+    deadline = time.monotonic() + 200
+    while not sign():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()

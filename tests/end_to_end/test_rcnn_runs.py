@@ -1,0 +1,62 @@
+"""R-CNN from the command line: a whole run, killed and resumed, on two processes."""
+
+import shutil
+
+import pytest
+from commands import TINY, figures, kill_when, run
+
+RCNN = [*TINY, "model=rcnn", "model.features.batch_size=64", "model.detector.search.max_boxes=60"]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """One place for data and proposals of all runs."""
+    return [f"paths.data={tmp_path_factory.mktemp('data')}"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, paths):
+    """A run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run("train.py", *RCNN, *paths, f"run_dir={folder}")
+    return folder
+
+
+def test_all_stages(finished):
+    stages = sorted(p.parent.name for p in finished.glob("stages/*/done"))
+    assert stages == ["1_pretrain", "2_finetune", "3_svm", "4_box_regression"]
+    assert not list(finished.glob("stages/*/examples"))  # features of examples are gone
+    assert 0 <= figures(finished)["test/map"] <= 1
+
+
+def test_killed_while_features_are_computed(finished, tmp_path):
+    """The features that were done count; those of half an image do not."""
+    cache = tmp_path / "cache"
+    folder = tmp_path / "killed"
+    for stage in ("1_pretrain", "2_finetune"):
+        shutil.copytree(finished / "stages" / stage, folder / "stages" / stage)
+    words = [*RCNN, f"paths.data={tmp_path}", f"paths.cache={cache}", f"run_dir={folder}"]
+
+    def some_are_done():
+        files = list(cache.glob("features/*/done.bin"))
+        return files and files[0].stat().st_size and sum(files[0].read_bytes()) >= 3
+
+    kill_when(some_are_done, *words)
+    assert sum(next(cache.glob("features/*/done.bin")).read_bytes()) < 24
+    run("train.py", *words)
+    assert figures(folder) == figures(finished)
+
+
+def test_two_processes_share_the_features(finished, paths, tmp_path):
+    """From the same fine-tuned weights, the same figures."""
+    folder = tmp_path / "two"
+    for stage in ("1_pretrain", "2_finetune"):
+        shutil.copytree(finished / "stages" / stage, folder / "stages" / stage)
+    words = [w for w in RCNN if not w.startswith("trainer")]
+    run("train.py", *words, "trainer=ddp_cpu", *paths, f"paths.cache={tmp_path / 'cache'}",
+        f"run_dir={folder}")  # fmt: skip
+    assert figures(folder) == figures(finished)
+    fresh = tmp_path / "fresh"
+    run("train.py", *words, "trainer=ddp_cpu", *paths, "model.stages.svm=null",
+        "model.stages.box_regression=null", f"run_dir={fresh}")  # fmt: skip
+    assert (fresh / "metrics.json").is_file()
