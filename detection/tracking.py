@@ -34,7 +34,7 @@ def has_key() -> bool:
     """Whether a W&B key is configured, in the environment or by `wandb login`."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(wandb.Settings().base_url).hostname or ""
+    host = urlparse(wandb.setup().settings.base_url).hostname or ""  # WANDB_BASE_URL counts
     try:
         return netrc.netrc().authenticators(host) is not None
     except (FileNotFoundError, netrc.NetrcParseError):
