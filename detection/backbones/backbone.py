@@ -78,9 +78,8 @@ class Backbone(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """(..., 3, H, W) RGB, uint8 in 0 to 255 or floats in [0, 1] → what the network expects."""
-        if not images.is_floating_point():
-            images = images.float() / 255
-        return (images - self.mean) / self.std
+        pixels = images.float() if images.is_floating_point() else images.float() / 255
+        return (pixels - self.mean) / self.std
 
 
 def initialize(net: nn.Module) -> None:

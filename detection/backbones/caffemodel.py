@@ -25,7 +25,7 @@ Field = tuple[int, int, Any]  # number, wire type, an int or a memoryview
 
 
 def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
-    """Layer name → its blobs (weights, then bias), float32, of all layers that have any.
+    """Layer name → its blobs (weights, then bias; perhaps none), float32, in the net's order.
 
     Raises:
         UserError: the file is missing, truncated, or no `.caffemodel`.
@@ -38,13 +38,12 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
         for number, wire, value in fields(content):
             if number in NAME_AND_BLOBS and wire == BYTES:
                 name, blobs = read_layer(*oldest(number, value))
-                if blobs:
-                    layers[name] = blobs
+                layers[name] = blobs
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(
             f"backbone.weights={path} is truncated or no .caffemodel ({error}): fetch it again"
         ) from None
-    if not layers:
+    if not any(layers.values()):
         raise UserError(f"backbone.weights={path} holds no layer with weights")
     return layers
 

@@ -29,6 +29,10 @@ class ChannelLRN(nn.Module):
         super().__init__()
         self.size, self.alpha, self.k = size, alpha, k
 
+    def extra_repr(self) -> str:
+        """The settings, for the names of caches."""
+        return f"{self.size}, alpha={self.alpha}, k={self.k}"
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the same shape."""
         channel = torch.arange(x.shape[1], device=x.device)
@@ -52,6 +56,10 @@ class SpatialLRN(nn.Module):
         super().__init__()
         self.size, self.alpha = size, alpha
 
+    def extra_repr(self) -> str:
+        """The settings, for the names of caches."""
+        return f"{self.size}, alpha={self.alpha}"
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the same shape."""
         window = x.new_full((x.shape[1], 1, self.size, self.size), 1 / self.size**2)
@@ -70,6 +78,12 @@ class Normalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Tensor, groups: int, alpha: float, k: float) -> Tensor:
         """See the class."""
+        with torch.autocast(x.device.type, enabled=False):  # it would turn parts into float32
+            return Normalize.compute(ctx, x, window, groups, alpha, k)
+
+    @staticmethod
+    def compute(ctx: Any, x: Tensor, window: Tensor, groups: int, alpha: float, k: float) -> Tensor:
+        """All of it in the type of x."""
         scale = convolve(x * x, window, groups).mul_(alpha).add_(k)
         root = scale.rsqrt()
         factor = root.sqrt().mul_(root)  # scale^-0.75, by roots: faster than a power

@@ -120,7 +120,11 @@ def without_other_fc(
     fc6 = state.get("fc6.weight")
     if fc6 is None or fc6.shape == backbone.fc6.weight.shape:
         return state
-    log.info("%s: convolutions only, for its fc6 reads features of another method", source)
+    log.warning(
+        "%s: convolutions only, for its fc6 reads features of another method; fc6 and fc7 start "
+        "from random weights",
+        source,
+    )
     return {key: value for key, value in state.items() if key.startswith("conv.")}
 
 

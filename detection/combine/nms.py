@@ -16,12 +16,12 @@ class Suppression:
     Attributes:
         max_iou: of two boxes of a class that overlap more, the one of lower score goes.
         max_per_class: detections kept of a class, after suppression.
-        max_per_image: detections kept in all.
+        max_per_image: detections kept in all; None: no limit.
     """
 
     max_iou: float
     max_per_class: int
-    max_per_image: int
+    max_per_image: int | None
 
     def __call__(self, boxes: Tensor, scores: Tensor, min_score: float) -> Detections:
         """The detections of an image, best first.

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from detection.data.class_balance import balanced_halves
 from detection.data.ilsvrc_det_layout import find_layout
 from detection.data.voc_annotation import VOCAnnotation, read_annotation
 from detection.errors import UserError
+from detection.images import image_size
 from detection.progress import progress
 
 log = logging.getLogger(__name__)
@@ -85,9 +85,10 @@ class ILSVRCDet:
             objects = [o for n, o in enumerate(objects) if n in taken]
         if not objects:
             return replace(found, objects=objects)
-        with Image.open(self.image_path(image_id)) as image:  # reads the header only
-            width, height = image.size
-        across, down = width / max(found.width, 1), height / max(found.height, 1)
+        if found.width < 1 or found.height < 1:
+            raise UserError(f"annotation {path}: <size> is {found.width}×{found.height}")
+        width, height = image_size(self.image_path(image_id))
+        across, down = width / found.width, height / found.height
         moved = []
         for thing in objects:
             x1, y1, x2, y2 = thing.box

@@ -1,5 +1,6 @@
 """Reader of the proposals that the authors of R-CNN and SPP-net published as `.mat` files."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -66,8 +67,9 @@ class MatBoxes:
                 f"proposals {path} have no boxes for {len(missing)} of {len(image_ids)} images, "
                 f"such as {missing[0]}: they are of another data set or split"
             )
-        self.name = path.name
         self.boxes = [found[i] for i in image_ids]
+        digest = hashlib.sha256(b"".join(b.tobytes() for b in self.boxes)).hexdigest()
+        self.name = f"{path.name} {digest[:16]}"
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.boxes[index]

@@ -10,9 +10,10 @@ from detection.boxes import best_overlaps
 
 
 class WithProposals(Protocol):
-    """Truths (boxes, labels, difficult) and proposals of each image of a data set."""
+    """Truths (boxes, labels, difficult) of each image, and proposals of those searched."""
 
     truths: list[tuple[Tensor, Tensor, Tensor]]
+    searched: list[int]
 
     def proposals(self, index: int) -> Tensor:
         """The (P, 4) proposals of an image."""
@@ -33,13 +34,14 @@ class ProposalRecall:
 
     @classmethod
     def of(cls, dataset: WithProposals) -> "ProposalRecall":
-        """Measured on all images of a data set."""
+        """Measured on all images that were searched."""
         best, count = [torch.zeros(0)], 0
-        for index, (boxes, _, difficult) in enumerate(dataset.truths):
+        for index in dataset.searched:
+            boxes, _, difficult = dataset.truths[index]
             proposals = dataset.proposals(index)
             count += len(proposals)
             best.append(best_overlaps(boxes[~difficult], proposals)[0])
-        return cls(torch.cat(best), count / max(1, len(dataset.truths)))
+        return cls(torch.cat(best), count / max(1, len(dataset.searched)))
 
     def at(self, iou: float) -> float:
         """Recall at an overlap; nan without truths."""

@@ -47,7 +47,7 @@ class WarpedFeatures(nn.Module):
 
     def settings(self) -> str:
         """What the features depend on beside weights."""
-        return repr(self.warp)
+        return f"{self.warp} {self.backbone.conv}"
 
     def prepare(self, image: Tensor) -> list[Tensor]:
         """The (3, H, W) image itself: there is nothing that its regions share."""
@@ -62,9 +62,10 @@ class WarpedFeatures(nn.Module):
             size: its height and width.
         """
         image = self.backbone.normalize(prepared[0])
+        if len(boxes) == 0:
+            return image.new_zeros(0, self.out_features)
         boxes = boxes.to(image.device)
-        parts = [self([image], [some]) for some in boxes.split(self.batch_size)]
-        return torch.cat(parts) if len(boxes) else boxes.new_zeros(0, self.out_features)
+        return torch.cat([self([image], [some]) for some in boxes.split(self.batch_size)])
 
     def forward(
         self, images: Sequence[Tensor], boxes: Sequence[Tensor], mirror: Tensor | None = None

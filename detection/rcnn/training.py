@@ -103,7 +103,6 @@ class WarpedTrainingStage(DetectionStage):
     ) -> None:
         super().__init__(detector, data, seed)
         self.name = name
-        self.features: WarpedFeatures = detector.features
         self.only_without_weights = only_without_weights
         self.only_exhaustive = only_exhaustive
         self.rule = rule
@@ -118,8 +117,18 @@ class WarpedTrainingStage(DetectionStage):
         self.max_bytes = int(memory_gb * 2**30)
         self.sources: dict[str, tuple[DecodedImages, Tables]] = {}
         detector.requires_grad_(False)
-        for part in (self.features.backbone.conv, detector.fc6, detector.fc7, detector.classifier):
+        for part in (
+            detector.features.backbone.conv,
+            detector.fc6,
+            detector.fc7,
+            detector.classifier,
+        ):
             part.requires_grad_(True)
+
+    @property
+    def features(self) -> WarpedFeatures:
+        """The detector's."""
+        return self.detector.features
 
     def is_needed(self) -> bool:
         """Fine-tuning always; training from nothing only where there are no weights."""
@@ -142,20 +151,24 @@ class WarpedTrainingStage(DetectionStage):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """The same few batches of val windows at every epoch."""
-        if not self.data.has_val or not self.data.datasets["val"].num_objects:
+        if not self.data.has_val or not all(len(table) for table in self.source("val")[1]):
             return []
         return self.loader("val", max(1, min(20, self.steps // 10)), mixed(self.seed, 7), False)
 
     def loader(self, split: str, batches: int, seed: int, flip: bool) -> DataLoader[Batch]:
         """Batches of a split, a function of the seed alone."""
+        threads = max(1, self.data.num_workers)
+        drawing = Drawing(batches, self.per_batch, flip, seed, threads)
+        return DataLoader(WindowBatches(*self.source(split), drawing), batch_size=None)
+
+    def source(self, split: str) -> tuple[DecodedImages, Tables]:
+        """Images and windows of a split, labelled once."""
         if split not in self.sources:
             dataset = self.data.datasets[split]
             images = dataset.searched if self.only_exhaustive else None
             tables = label_windows(dataset, self.rule, self.detector.num_classes, images)
             self.sources[split] = (DecodedImages(dataset, self.max_bytes), tables)
-        threads = max(1, self.data.num_workers)
-        drawing = Drawing(batches, self.per_batch, flip, seed, threads)
-        return DataLoader(WindowBatches(*self.sources[split], drawing), batch_size=None)
+        return self.sources[split]
 
     def classify(self, batch: Batch, dropout: float = 0.0) -> Tensor:
         """(R, C + 1) logits of a batch's windows."""

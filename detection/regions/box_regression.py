@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from detection.boxes import best_overlaps, encode
 from detection.data.detection_data import DetectionData
 from detection.regions.detector import RegionDetector
-from detection.regions.feature_cache import FeatureCache, open_features
+from detection.regions.feature_cache import FeatureCache, find_features
 from detection.regions.gather import gather_in_order, my_share
 from detection.regions.region_reader import ImageRegions, RegionReader
 from detection.regions.ridge import fit_ridge
@@ -82,7 +82,7 @@ class BoxRegressionStage(DetectionStage):
         store = None
         if self.cache and self.cache.layer == "pool5":
             folder, name = self.data.cache / "features", f"{self.data.name}-train"
-            store = open_features(self.cache, folder, name, detector, dataset, self.device)
+            store = find_features(self.cache, folder, name, detector, dataset)
         self.reader = RegionReader(detector, dataset, self.device, store=store)
         folder = Path(self.trainer.default_root_dir) / "examples"
         self.rows = RowFiles(folder, self.global_rank, detector.width("pool5"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from detection.data.samples import DetectionDataset
 from detection.errors import UserError
-from detection.files import read_json, write_json
+from detection.files import read_json, replacing, write_json
 from detection.progress import progress
 from detection.regions.detector import LAYERS, Layer, RegionDetector
 from detection.regions.gather import my_share, wait_for_all
@@ -110,8 +111,9 @@ def make_files(
             "several times)"
         )
     for name, size in (("features.bin", wanted), ("done.bin", images)):
-        with (folder / name).open("ab") as file:
-            file.truncate(size)  # takes no room until it is written
+        with replacing(folder / name) as temporary, temporary.open("wb") as file:
+            if size:
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here, not later
     write_json(folder / "store.json", about)
 
 
@@ -140,6 +142,40 @@ def identity(
     }
 
 
+def find_features(
+    cache: FeatureCache,
+    folder: Path,
+    name: str,
+    detector: RegionDetector,
+    dataset: DetectionDataset,
+) -> FeatureStore | None:
+    """The features of a data set's regions if all of them are on disk; see `open_features`."""
+    place, about = place_of(cache, folder, name, detector, dataset)
+    if not (place / "store.json").exists():
+        return None
+    store = FeatureStore(place, about, region_counts(dataset), detector.width(cache.layer))
+    return store if bool(store.done.all()) else None
+
+
+def place_of(
+    cache: FeatureCache,
+    folder: Path,
+    name: str,
+    detector: RegionDetector,
+    dataset: DetectionDataset,
+) -> tuple[Path, dict[str, str]]:
+    """The folder of some features, and what they are of."""
+    about = identity(cache, detector, dataset)
+    digest = hashlib.sha256(repr(sorted(about.items())).encode()).hexdigest()[:12]
+    return folder / f"{name}-{cache.layer}-{cache.dtype}-{digest}", about
+
+
+def region_counts(dataset: DetectionDataset) -> NDArray[np.int64]:
+    """Truths and proposals of each image."""
+    truths = [len(t) for t, _, _ in dataset.truths]
+    return np.array([n + len(dataset.proposals(i)) for i, n in enumerate(truths)], np.int64)
+
+
 @torch.no_grad()
 def open_features(
     cache: FeatureCache,
@@ -162,11 +198,8 @@ def open_features(
         dataset: with proposals.
         device: that computes.
     """
-    about = identity(cache, detector, dataset)
-    digest = hashlib.sha256(repr(sorted(about.items())).encode()).hexdigest()[:12]
-    place = folder / f"{name}-{cache.layer}-{cache.dtype}-{digest}"
-    truths = [len(t) for t, _, _ in dataset.truths]
-    counts = np.array([n + len(dataset.proposals(i)) for i, n in enumerate(truths)], np.int64)
+    place, about = place_of(cache, folder, name, detector, dataset)
+    counts = region_counts(dataset)
     width = detector.width(cache.layer)
     if 0 in my_share(1):
         FeatureStore(place, about, counts, width)
@@ -182,4 +215,9 @@ def open_features(
                 store.write(image.index, detector.layers(pooled, cache.layer))
                 advance(1)
     wait_for_all()
+    if not store.done.all():
+        raise UserError(
+            f"{place} lacks features that another process computed: paths.cache= must be a folder "
+            "that all machines share"
+        )
     return store

@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detection.errors import UserError
+
 RANK_SHIFT = 40  # a row's id: the process that wrote it, then its number there
 
 Ids = NDArray[np.int64]
@@ -36,8 +38,14 @@ class RowFiles:
 
     def append(self, features: Tensor) -> Ids:
         """Keep (n, D) features; their ids (n,)."""
-        with self.path(self.rank).open("ab") as file:
-            features.detach().half().cpu().numpy().tofile(file)
+        try:
+            with self.path(self.rank).open("ab") as file:
+                features.detach().half().cpu().numpy().tofile(file)
+        except OSError as error:
+            raise UserError(
+                f"{self.path(self.rank)} could not be written: {error.strerror or error}. Free "
+                "some space, or choose another folder with paths.runs=; the same run_dir= goes on"
+            ) from error
         numbers = np.arange(self.rows, self.rows + len(features), dtype=np.int64)
         self.rows += len(features)
         return numbers + (self.rank << RANK_SHIFT)

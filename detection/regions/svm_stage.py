@@ -1,15 +1,11 @@
 """The stage that learns one linear SVM a class."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detection.data.detection_data import DetectionData
@@ -24,18 +20,13 @@ from detection.regions.svm import (
     MiningRule,
     SVMOptions,
     hard_negatives,
-    sparse,
-    train_svm,
 )
+from detection.regions.svm_solver import Problem, solve_all
 from detection.stage import DetectionStage
 
 log = logging.getLogger(__name__)
 
-BLOCK_ROWS = 4096  # rows of features brought into memory at a time
-BYTES_A_NUMBER = 28  # that is not zero: 12 in our matrix, 16 in liblinear's copy of it
-
 Found = list[tuple[int, Ids]]  # new examples of one image, by class
-Trained = tuple[int, Tensor, Tensor, NDArray[np.bool_]]  # class, weights, bias, which to keep
 
 
 class SVMStage(DetectionStage):
@@ -154,8 +145,8 @@ class SVMStage(DetectionStage):
     def mean_norm(self) -> float:
         """Mean norm of the features of random boxes in random images, the same in all processes."""
         generator = np.random.default_rng(self.seed)
-        count = min(self.norm_sample[0], len(self.reader.dataset))
-        chosen = generator.permutation(len(self.reader.dataset))[:count]
+        images = np.array(self.data.datasets["train"].searched)
+        chosen = generator.permutation(images)[: self.norm_sample[0]]
         norms = [torch.zeros(0)]
         for image in self.reader.stream([int(i) for i in chosen]):
             some = generator.permutation(len(image.boxes))[: self.norm_sample[1]]
@@ -215,36 +206,18 @@ class SVMStage(DetectionStage):
     def train_classes(self, labels: list[int]) -> None:
         """Train some classes, shared among the processes, and drop negatives that became easy."""
         mine = [labels[i] for i in my_share(len(labels))]
-        trained: list[Trained] = Parallel(n_jobs=self.jobs(mine), prefer="threads")(
-            delayed(self.train_class)(label) for label in mine
-        )
-        for label, weight, bias, keep in gather_in_order(list(zip(mine, trained, strict=True))):
-            self.weight[label] = weight.to(self.device)
-            self.bias[label] = bias.to(self.device)
-            self.examples[label].evict(keep)
+        problems = [
+            Problem(self.rows, self.examples[c].positives, self.examples[c].negatives) for c in mine
+        ]
+        threads = torch.get_num_threads()
+        solved = solve_all(problems, self.options, self.seed, self.solver_bytes, threads)
+        own = list(zip(mine, zip(mine, solved, strict=True), strict=True))
+        for label, solution in gather_in_order(own):
+            self.weight[label] = solution.weight.to(self.device)
+            self.bias[label] = solution.bias.to(self.device)
+            self.examples[label].evict(solution.scores >= self.rule.evict_below_score)
         self.detector.svm.weight.copy_(self.weight * self.scale)
         self.detector.svm.bias.copy_(self.bias)
-
-    def jobs(self, labels: list[int]) -> int:
-        """Classes to train side by side, if half of their numbers are not zero."""
-        sizes = [len(self.examples[c].positives) + len(self.examples[c].negatives) for c in labels]
-        largest = max([*sizes, 1]) * self.rows.dimensions * BYTES_A_NUMBER / 2
-        return max(1, min(torch.get_num_threads(), int(self.solver_bytes / largest)))
-
-    def train_class(self, label: int) -> Trained:
-        """One SVM on what is kept of its class, and which negatives are to be kept."""
-        examples = self.examples[label]
-        ids = np.concatenate([examples.positives, examples.negatives])
-        features = sparse(self.blocks(ids), self.rows.dimensions)
-        weight, bias = train_svm(features, len(examples.positives), self.options, self.seed)
-        scores = features @ weight.double().numpy() + float(bias)
-        keep = scores[len(examples.positives) :] >= self.rule.evict_below_score
-        return label, weight, bias, keep
-
-    def blocks(self, ids: Ids) -> Iterator[Tensor]:
-        """Features of some ids, block by block."""
-        for start in range(0, len(ids), BLOCK_ROWS):
-            yield self.rows.read(ids[start : start + BLOCK_ROWS])
 
     def on_train_epoch_start(self) -> None:
         """Begin each pass with fresh SVMs."""

@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MAX_PADDING = 2.0  # times the images' own pixels
+MAX_ROWS = 65_535  # of what cuDNN samples at a time
+
 Mode = Literal["warp", "square_with_context", "square"]
 
 
@@ -55,7 +58,7 @@ def rectangles(boxes: Tensor, size: tuple[int, int], warp: Warp) -> Rectangles:
         warp: see there.
     """
     low, high = boxes.double()[:, :2], boxes.double()[:, 2:]
-    half = (high - low) / 2
+    half = ((high - low) / 2).clamp(min=0.5)
     side = torch.full_like(low, warp.size_px)  # that is filled of each square
     if warp.mode == "square":  # the region alone, scaled as its square is
         inner = warp.size_px - 2 * warp.padding_px
@@ -107,7 +110,7 @@ def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) 
         for i, b in zip(images, boxes, strict=True)
     ]
     if not sum(len(p.source) for p in parts):
-        return torch.zeros(0, 3, warp.size_px, warp.size_px)
+        return images[0].new_zeros(0, 3, warp.size_px, warp.size_px)
     sample = resize_on_cpu if images[0].device.type == "cpu" else sample_on_device
     return sample(images, parts, warp.size_px)
 
@@ -139,11 +142,16 @@ def resize_on_cpu(images: Sequence[Tensor], parts: Sequence[Rectangles], side: i
 def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side: int) -> Tensor:
     """The squares by one bilinear sampling, on the images' device.
 
-    Images are padded to one size, and each image's regions to one number.
+    Images are padded to one size, and each image's regions to one number; images of very
+    different sizes are sampled one by one.
     """
     device = images[0].device
     counts = [len(p.source) for p in parts]
-    height, width = (max(int(i.shape[d]) for i in images) for d in (1, 2))
+    height, width = (max(2, *(int(i.shape[d]) for i in images)) for d in (1, 2))
+    pixels = sum(int(i.shape[1]) * int(i.shape[2]) for i in images)
+    if len(images) > 1 and len(images) * height * width > MAX_PADDING * pixels:
+        pairs = zip(images, parts, strict=True)
+        return torch.cat([sample_on_device([i], [p], side) for i, p in pairs])
     canvas = images[0].new_zeros(len(images), 3, height, width)
     for row, image in enumerate(images):
         canvas[row, :, : image.shape[1], : image.shape[2]] = image
@@ -158,8 +166,13 @@ def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side
     grid = torch.stack(
         [x[:, :, None].expand(-1, -1, side, -1), y[..., None].expand(-1, -1, -1, side)], dim=-1
     )  # (B, K, S, S, 2)
-    squares = F.grid_sample(canvas, grid.flatten(1, 2), align_corners=True)
-    squares = squares.unflatten(2, (max(counts), side)).transpose(1, 2)  # (B, K, 3, S, S)
+    squares = torch.cat(
+        [
+            F.grid_sample(canvas, some.flatten(1, 2), align_corners=True).unflatten(2, (-1, side))
+            for some in grid.split(max(1, MAX_ROWS // side), dim=1)
+        ],
+        dim=2,
+    ).transpose(1, 2)  # (B, K, 3, S, S)
     return torch.cat([squares[row, :n] for row, n in enumerate(counts)])
 
 

@@ -60,7 +60,8 @@ class SPPFeatures(nn.Module):
     def settings(self) -> str:
         """What the features depend on beside weights."""
         scales = (self.scales_px, self.max_side_px, self.scale_rule, self.target_px)
-        return f"spp levels={self.levels} scales={scales} shrink={self.shrink_px}"
+        pyramid = f"spp levels={self.levels} scales={scales} shrink={self.shrink_px}"
+        return f"{pyramid} {self.backbone.conv}"
 
     def prepare(self, image: Tensor) -> Prepared:
         """Maps of an image, (h, w, C) for each scale.

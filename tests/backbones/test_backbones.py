@@ -175,3 +175,26 @@ def test_failed_download_says_what_to_do_offline(monkeypatch):
     monkeypatch.setattr(module, "AlexNet_Weights", type("W", (), {"IMAGENET1K_V1": Offline()}))
     with pytest.raises(UserError, match=r"Offline: fetch .*alexnet-0\.pth.*backbone\.weights=PATH"):
         alexnet(weights="imagenet", width=1.0, input_px=224, mean=MEAN, std=STD)
+
+
+@pytest.mark.parametrize("layer", [ChannelLRN(), SpatialLRN()])
+def test_normalisation_keeps_its_type_under_autocast(layer, monkeypatch):
+    """On a GPU autocast turns square roots into float32, and the gradient then met two types."""
+    root = torch.Tensor.rsqrt
+    exact = torch.is_autocast_enabled
+    as_on_gpu = lambda t: root(t.float() if exact("cpu") else t)  # noqa: E731
+    monkeypatch.setattr(torch.Tensor, "rsqrt", as_on_gpu)
+    x = torch.randn(1, 8, 5, 5, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    y.sum().backward()
+    assert y.dtype == x.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("make", [small_zf5, partial(caffenet, width=0.25, **plain)])
+def test_a_step_in_mixed_precision_on_a_gpu(make):
+    net = make().cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        net.maps(torch.randn(2, 3, 224, 224, device="cuda")).float().square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in net.conv.parameters())

@@ -164,3 +164,9 @@ def test_mistakes(caffe, tmp_path):
         make(write(caffe, path, [row for row in layers if row[0] != "conv3"]))
     with pytest.raises(UserError, match=r"layer conv1 is \(16, 3, 11, 11\).*\(24, 3, 11, 11\)"):
         make(write(caffe, path, layers), width=0.25)
+    norm_first = [("norm1", []), ("pool1", []), *layers]
+    with pytest.raises(UserError, match="it is AlexNet, not CaffeNet"):
+        make(write(caffe, path, norm_first))
+    assert make(write(caffe, path, [("pool1", []), ("norm1", []), *layers])).pretrained
+    pyramid = [(n, [np.zeros((512, 1600), "f4"), a[1]] if n == "fc6" else a) for n, a in layers]
+    assert not make(write(caffe, path, pyramid)).fc_pretrained  # SPP-net's fc6

@@ -243,3 +243,20 @@ def test_only_without_weights(data):
     detector.features.backbone.pretrained = True
     assert not stage(detector, data, only_without_weights=True).is_needed()
     assert stage(detector, data).is_needed()
+
+
+def test_settings_tell_layers_without_weights_apart():
+    """Two networks of the same weights, but of other padding and normalisation."""
+    seen = {
+        make_settings(padding, normalization)
+        for padding in ("paper", "original")
+        for normalization in ("channel", "spatial")
+    }
+    assert len(seen) == 4
+
+
+def make_settings(padding, normalization):
+    backbone = zf5(weights=None, width=0.125, padding=padding, normalization=normalization,
+                   input_px=112, mean=[0.5] * 3, std=[0.25] * 3)  # fmt: skip
+    options = {"padding_px": 8, "mode": "warp", "original_shift": False, "batch_size": 2}
+    return WarpedFeatures(backbone, **options).settings()

@@ -11,7 +11,12 @@ from detection.data.voc_annotation import VOCObject
 from detection.data.voc_folder import VOCFolder
 from detection.errors import UserError
 from detection.regions import feature_cache
-from detection.regions.feature_cache import FeatureCache, identity, open_features
+from detection.regions.feature_cache import (
+    FeatureCache,
+    find_features,
+    identity,
+    open_features,
+)
 from detection.regions.region_reader import RegionReader
 from detection.regions.row_files import RowFiles
 
@@ -106,6 +111,17 @@ def test_computed_once_and_goes_on_where_it_stopped(tmp_path, dataset):
     assert detector.features.asked == 4
     opened(tmp_path, dataset, detector)
     assert detector.features.asked == 4
+
+
+def test_found_only_when_it_is_whole(tmp_path, dataset):
+    detector, cache = Detector(), FeatureCache("pool5", "float32")
+    place = (cache, tmp_path / "cache", "toy", detector, dataset)
+    assert find_features(*place) is None
+    store = opened(tmp_path, dataset, detector)
+    assert find_features(*place).folder == store.folder
+    store.done[2] = 0
+    assert find_features(*place) is None
+    assert detector.features.asked == 3
 
 
 def test_everything_that_matters_is_in_its_name(tmp_path, dataset):

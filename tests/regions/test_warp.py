@@ -141,3 +141,25 @@ def test_no_region():
         32,
         32,
     )
+
+
+def test_images_of_very_different_sizes_are_not_padded_to_one():
+    """The GPU's way; the numbers are the same."""
+    generator = np.random.default_rng(2)
+    sizes = [(400, 20), (20, 400), (1, 1)]
+    images = [torch.from_numpy(generator.normal(size=(3, *s)).astype("f4")) for s in sizes]
+    boxes = [torch.tensor([[0.0, 0, s[1], s[0]], [0, 0, 1, 1]]) for s in sizes]
+    parts = [rectangles(b, s, Warp(40, 4)) for b, s in zip(boxes, sizes, strict=True)]
+    got = sample_on_device(images, parts, 40)
+    torch.testing.assert_close(got, resize_on_cpu(images, parts, 40), rtol=0, atol=1e-3)
+
+
+def test_boxes_without_area_and_many_boxes():
+    image = torch.ones(3, 50, 60)
+    for mode in ("warp", "square_with_context", "square"):
+        flat = torch.tensor([[5.0, 5, 5, 20], [5, 5, 20, 5], [5, 5, 5, 5]])
+        assert warp_regions([image], [flat], Warp(30, 0, mode)).isfinite().all()
+    boxes = torch.tensor([[0.0, 0, 20, 20]]).expand(3000, 4)
+    part = rectangles(boxes, (50, 60), Warp(30, 0))
+    assert sample_on_device([image], [part], 30).shape == (3000, 3, 30, 30)  # in two goes
+    assert warp_regions([image.to("meta")], [torch.zeros(0, 4)], Warp(30, 0)).is_meta
