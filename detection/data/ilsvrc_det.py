@@ -170,16 +170,18 @@ class ILSVRCDet:
     def train_boxes(self, number: int) -> list[str]:
         """Ids of train images that hold up to so many boxes of each class; the rest is not used."""
         self.taken = {}
-        for label, (wnid, name) in enumerate(det_classes().items()):
-            ids = self.layout.positives(label)
-            order = np.random.default_rng([self.search[2], label]).permutation(len(ids))
-            room = number
-            for row in order:
-                if room == 0:
-                    break
-                room -= self.take(f"train/{ids[row]}", name, room)
-            if room == number:
-                log.warning("train shows no box of %s (%s)", name, wnid)
+        with progress("train annotations, by class", len(det_classes())) as advance:
+            for label, (wnid, name) in enumerate(det_classes().items()):
+                ids = self.layout.positives(label)
+                order = np.random.default_rng([self.search[2], label]).permutation(len(ids))
+                room = number
+                for row in order:
+                    if room == 0:
+                        break
+                    room -= self.take(f"train/{ids[row]}", name, room)
+                if room == number:
+                    log.warning("train shows no box of %s (%s)", name, wnid)
+                advance(1)
         return sorted(self.taken)
 
     def take(self, image_id: str, name: str, room: int) -> int:

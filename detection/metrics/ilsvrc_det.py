@@ -17,7 +17,8 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
     An overlap is enough from min(0.5, wh / ((w + 10)(h + 10))) on, for a truth of w × h pixels. A
     detection takes the truth that it overlaps most among those that are not taken yet, so a second
     one may still be right about a neighbour. Classes may be blacklisted in an image: nothing that
-    is found or missed there counts.
+    is found or missed there counts. (`data=ilsvrc_det` leaves such images out altogether, as
+    R-CNN's authors did.)
 
     Args:
         num_classes: C.
