@@ -34,7 +34,8 @@ def has_key() -> bool:
     """Whether a W&B key is configured, in the environment or by `wandb login`."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(wandb.setup().settings.base_url).hostname or ""  # WANDB_BASE_URL counts
+    # not `wandb.setup().settings`: what it reads then holds for the process, online or not
+    host = urlparse(os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url).hostname or ""
     try:
         return netrc.netrc().authenticators(host) is not None
     except (FileNotFoundError, netrc.NetrcParseError):

@@ -59,7 +59,6 @@ def nobody(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_BASE_URL", "https://api.wandb.example")
-    wandb.teardown()  # settings are read once
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("NETRC", raising=False)
 
@@ -69,7 +68,10 @@ def test_without_a_key_wandb_is_offline_and_says_how_to_upload(tmp_path, caplog)
     caplog.set_level(logging.INFO, "detection")
     assert not has_key()
     logger = wandb_logger(project="test", save_dir=str(tmp_path / "run"))
-    assert logger._offline
+    logger.log_hyperparams({"seed": 1})  # begins the run: without a prompt
+    logger.log_metrics({"test/map": 0.5})
+    wandb.finish()
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
     assert f"wandb sync {tmp_path}/run/wandb/offline-run-*" in caplog.text
 
 
