@@ -18,9 +18,7 @@ from detection.runs import train
 
 QUICK = (
     "sppnet/table6/ftfc7_bb_5scale",
-    "rcnn/table2/ft_pool5",
     "rcnn/table4/ft_val1_train1000_bb",
-    "rcnn/appendix_b/softmax",
 )
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS if name not in QUICK]
 

@@ -79,12 +79,24 @@ def test_all_stages_run_on_two_processes(finished, paths, tmp_path):
     words = [w for w in TINY if not w.startswith("trainer")]
     run("train.py", *words, "trainer=ddp_cpu", *paths, f"run_dir={folder}")
     assert figures(folder) == figures(finished)
-    fresh = tmp_path / "fresh"
-    run("train.py", *words, "trainer=ddp_cpu", *paths, f"run_dir={fresh}")
-    assert (fresh / "metrics.json").is_file()
 
 
-@pytest.mark.parametrize("stage", ["1_pretrain", "2_finetune", "3_svm", "4_box_regression"])
+@pytest.mark.slow
+def test_a_whole_run_on_two_processes(paths, tmp_path):
+    words = [w for w in TINY if not w.startswith("trainer")]
+    run("train.py", *words, "trainer=ddp_cpu", *paths, f"run_dir={tmp_path}/run")
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param("1_pretrain", marks=pytest.mark.slow),
+        "2_finetune",
+        "3_svm",
+        pytest.param("4_box_regression", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_in_a_stage_and_started_again(finished, paths, tmp_path, stage):
     """kill -9 as soon as the stage's folder is there; the figures are those of an unbroken run."""
     folder = tmp_path / "killed"
