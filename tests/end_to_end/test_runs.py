@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from functools import partial
 
 import pytest
 from commands import TINY, command, figures, kill_when, run
@@ -122,6 +123,8 @@ def test_interrupted_says_how_to_go_on(paths, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # where the tests themselves run in the background, Ctrl-C is switched off for children
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     while not (folder / "stages" / "1_pretrain" / "curves").is_dir():
         assert process.poll() is None
