@@ -77,6 +77,8 @@ class MatBoxes:
 
 def half_open(rows: NDArray[np.generic], order: Order, path: Path) -> NDArray[np.float32]:
     """Rows of one of the two conventions as half-open xyxy boxes."""
+    if rows.size == 0:  # an image without proposals: MATLAB's [] is (0, 0)
+        return np.zeros((0, 4), np.float32)
     boxes = rows.astype(np.float32)  # the files hold uint16, in which 0 - 1 is 65535
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise UserError(f"proposals {path}: boxes of shape {boxes.shape}, not (P, 4)")

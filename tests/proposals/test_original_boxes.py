@@ -22,6 +22,12 @@ def test_cells_of_rcnn_are_yxyx_from_one(tmp_path):
     assert got["a"].tolist() == [[1, 0, 40, 30]]  # 0 of uint16 minus 1 would be 65535
 
 
+def test_an_image_without_proposals(tmp_path):
+    empty = np.zeros((0, 0))
+    savemat(tmp_path / "train.mat", {"boxes": cells([empty]), "images": cells(["a"])})
+    assert read_mat_boxes(tmp_path / "train.mat")["a"].shape == (0, 4)
+
+
 def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="are missing"):
         read_mat_boxes(tmp_path / "gone.mat")
