@@ -145,6 +145,10 @@ class DetectionDataset(Dataset[Sample]):
             return torch.zeros(0, 4)
         return torch.from_numpy(self.store[self.place[index]])
 
+    def regions(self, index: int) -> Tensor:
+        """Truths (N, 4), then proposals (P, 4), of an image."""
+        return torch.cat([self.truths[index][0], self.proposals(index)])
+
     @property
     def num_objects(self) -> int:
         """Truths in all images."""

@@ -210,8 +210,7 @@ def open_features(
     if waiting:
         with progress(f"features {place.name}", len(waiting)) as advance:
             for image in images.stream([(i, False) for i in waiting]):
-                boxes = torch.cat([dataset.truths[image.index][0], dataset.proposals(image.index)])
-                pooled = images.pool(image, boxes)
+                pooled = images.pool(image, dataset.regions(image.index))
                 store.write(image.index, detector.layers(pooled, cache.layer))
                 advance(1)
     wait_for_all()

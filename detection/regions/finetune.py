@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import DataLoader, IterableDataset
 
 from detection.data.detection_data import DetectionData
 from detection.regions.detector import RegionDetector
 from detection.regions.prepared import PreparedImages
 from detection.regions.sampling import WindowRule, Windows, draw, label_windows
+from detection.regions.schedules import drops
 from detection.stage import DetectionStage, mixed
 
 Batch = tuple[Tensor, Tensor, str]  # features (R, D), labels (R,), ids of the images
@@ -95,8 +95,7 @@ class FinetuneStage(DetectionStage):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """SGD whose rate drops once."""
         optimizer = SGD((p for p in self.parameters() if p.requires_grad), **self.sgd)  # type: ignore[arg-type]
-        drop = round(self.drop_at * self.chunks * self.chunk_steps)
-        schedule = MultiStepLR(optimizer, [drop], gamma=0.1)
+        schedule = drops(optimizer, self.chunks * self.chunk_steps, [self.drop_at])
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def train_dataloader(self) -> DataLoader[Batch]:

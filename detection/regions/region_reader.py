@@ -68,8 +68,7 @@ class RegionReader:
     def regions(self, index: int, prepared: PreparedImage | None) -> ImageRegions:
         """The regions of one image."""
         truths, labels, _ = self.dataset.truths[index]
-        boxes = torch.cat([truths, self.dataset.proposals(index)])
-        return ImageRegions(index, boxes, truths, labels, prepared)
+        return ImageRegions(index, self.dataset.regions(index), truths, labels, prepared)
 
     @torch.no_grad()
     def features(self, image: ImageRegions, layer: Layer, rows: Tensor | None = None) -> Tensor:

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Dataset
 
 from detection.data.crops import Augmentation, Crop, ObjectCrops
 from detection.data.detection_data import DetectionData
 from detection.errors import UserError
 from detection.regions.detector import RegionDetector
+from detection.regions.schedules import one_cycle
 from detection.sppnet.features import SPPFeatures
 from detection.stage import DetectionStage, mixed
 
@@ -113,9 +113,7 @@ class PretrainStage(DetectionStage):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The user's optimiser, its rate through one warm-up and decay."""
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
-        total = self.steps * self.epochs
-        highest = optimizer.param_groups[0]["lr"]
-        schedule = OneCycleLR(optimizer, highest, total_steps=total, cycle_momentum=False)
+        schedule = one_cycle(optimizer, self.steps * self.epochs)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def loader(self, split: str, size_px: int, steps: int, seed: int) -> DataLoader[Any]:
