@@ -91,7 +91,7 @@ class DetectionData(pl.LightningDataModule):
         Raises:
             UserError: whatever is wrong with folders, lists and annotations.
         """
-        folder = self.layout(self.source(self.root))
+        self.folder = folder = self.layout(self.source(self.root))
         ids = folder.split_ids(*self.split_options)
         every_id = sorted({i for split in ids.values() for i in split})
         self.class_names = list(self.classes or folder.classes(every_id))
@@ -103,7 +103,7 @@ class DetectionData(pl.LightningDataModule):
             keep = self.train_on_difficult or split != "train"
             dataset = DetectionDataset(folder, ids[split], self.class_names, self.bad_boxes, keep)
             public = folder.is_annotated(self.split_options[0].get(split) or split)
-            if dataset.num_objects == 0 and split != "val" and public:
+            if dataset.num_objects == 0 and (split == "train" or (split == "test" and public)):
                 raise UserError(
                     f"no image of the {split} split of {folder.root} holds an object: choose "
                     f"other lists with data.splits.{split}="
@@ -133,6 +133,25 @@ class DetectionData(pl.LightningDataModule):
             log.info("%s", recall_report(name, recall))
             if split == "test":
                 self.recall = recall.figures()
+
+    def training_images(self, name: str | None) -> list[int]:
+        """Places in train of the images on one of the data's lists; of all for None.
+
+        Raises:
+            UserError: the list names images that train does not have.
+        """
+        ids = self.datasets["train"].image_ids
+        if name is None:
+            return list(range(len(ids)))
+        place = {image_id: index for index, image_id in enumerate(ids)}
+        wanted = self.folder.ids(name)
+        missing = [image_id for image_id in wanted if image_id not in place]
+        if missing:
+            raise UserError(
+                f"{len(missing)} images of {name} are not in data.splits.train, such as "
+                f"{missing[0]}: a stage's split= must lie within it"
+            )
+        return [place[image_id] for image_id in wanted]
 
     @property
     def has_val(self) -> bool:

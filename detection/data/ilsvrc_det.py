@@ -44,6 +44,7 @@ class ILSVRCDet:
         self.root = root
         self.search = (candidates, moves, seed)
         self.taken: dict[str, set[int]] = {}  # train image → its objects that are used
+        self.boxes_per_class = 0  # of train, at most
 
     def classes(self, image_ids: list[str]) -> list[str]:
         """Names of the 200 classes, whichever images are used."""
@@ -169,7 +170,12 @@ class ILSVRCDet:
 
     def train_boxes(self, number: int) -> list[str]:
         """Ids of train images that hold up to so many boxes of each class; the rest is not used."""
-        self.taken = {}
+        if self.taken and self.boxes_per_class != number:
+            raise UserError(
+                f"one run takes either {self.boxes_per_class} or {number} boxes a class of train: "
+                "name one trainN in data.splits and in the stages' split"
+            )
+        self.taken, self.boxes_per_class = {}, number
         with progress("train annotations, by class", len(det_classes())) as advance:
             for label, (wnid, name) in enumerate(det_classes().items()):
                 ids = self.layout.positives(label)

@@ -60,6 +60,10 @@ class ImageFolder(Protocol):
         """Image ids of "train", "val" and "test" (those that there are)."""
         ...
 
+    def ids(self, name: str) -> list[str]:
+        """Image ids of a list that the data has."""
+        ...
+
     def classes(self, image_ids: list[str]) -> list[str]:
         """Names of the classes, for images of the data."""
         ...

@@ -36,6 +36,7 @@ class VOCFolder:
             for path in sorted((root / "JPEGImages").iterdir())
             if path.suffix.lower() in IMAGE_SUFFIXES
         }
+        self.without_annotations: dict[str, set[str]] = {}  # list → its ids
         self.lists = {path.stem: path for path in (root / "ImageSets" / "Main").glob("*.txt")}
 
     def classes(self, image_ids: Sequence[str]) -> list[str]:
@@ -47,8 +48,8 @@ class VOCFolder:
         return True
 
     def is_annotated(self, name: str) -> bool:
-        """Whether a list's images have public annotations."""
-        return True
+        """Whether a list's images have annotations: those of VOC's later tests are not public."""
+        return name not in self.without_annotations
 
     def split_ids(
         self, named: Mapping[str, str | None], fractions: Mapping[str, float], seed: int
@@ -66,10 +67,12 @@ class VOCFolder:
         return self.images[image_id]
 
     def annotation(self, image_id: str) -> VOCAnnotation:
-        """The annotation of an image."""
+        """The annotation of an image; empty for one of a list that has none at all."""
+        if any(image_id in ids for ids in self.without_annotations.values()):
+            return VOCAnnotation(self.image_path(image_id), image_id, 0, 0, [])
         return read_annotation(self.root / "Annotations" / f"{image_id}.xml")
 
-    def listed(self, split: str) -> list[str]:
+    def ids(self, split: str) -> list[str]:
         """The image ids of `ImageSets/Main/<split>.txt`."""
         if split not in self.lists:
             known = ", ".join(sorted(self.lists)) or "none"
@@ -82,6 +85,12 @@ class VOCFolder:
             raise UserError(f"{self.lists[split]} lists no image")
         for image_id in ids:
             self.image_path(image_id)
+        if not any((self.root / "Annotations" / f"{i}.xml").is_file() for i in ids):
+            self.without_annotations[split] = set(ids)
+            log.warning(
+                "no image of %s has an annotation: detections can be saved, but not measured",
+                self.lists[split],
+            )
         return ids
 
     def annotated(self) -> list[str]:
@@ -129,7 +138,7 @@ def split_ids(
         chosen["test"] = first_of(("test", "val"), folder)
     if "val" not in chosen and "val" in folder.lists and chosen["test"] != "val":
         chosen["val"] = "val"
-    ids = {split: folder.listed(name) for split, name in chosen.items()}
+    ids = {split: folder.ids(name) for split, name in chosen.items()}
     warn_of_overlap(ids)
     return ids
 

@@ -66,7 +66,7 @@ class WarpedTrainingStage(DetectionStage):
         seed: see `DetectionStage`.
         name: of the stage.
         only_without_weights: skip it where the backbone has weights.
-        only_exhaustive: leave out images in which not all objects are annotated.
+        split: list of the data to train on, within its train split; None: all of that.
         rule: which windows are objects and background.
         batch_size: windows in a batch, for each process.
         foreground_fraction: share of object windows.
@@ -89,7 +89,7 @@ class WarpedTrainingStage(DetectionStage):
         *,
         name: str,
         only_without_weights: bool,
-        only_exhaustive: bool,
+        split: str | None,
         rule: WindowRule,
         batch_size: int,
         foreground_fraction: float,
@@ -104,11 +104,11 @@ class WarpedTrainingStage(DetectionStage):
         super().__init__(detector, data, seed)
         self.name = name
         self.only_without_weights = only_without_weights
-        self.only_exhaustive = only_exhaustive
+        self.chosen = data.training_images(split)
         self.rule = rule
         objects = round(batch_size * foreground_fraction)
         self.per_batch = (objects, batch_size - objects)
-        self.epochs, self.steps = length.epochs(len(data.datasets["train"]))
+        self.epochs, self.steps = length.epochs(len(self.chosen))
         self.rates = rates
         self.make_optimizer = optimizer
         self.make_schedule = schedule
@@ -165,7 +165,7 @@ class WarpedTrainingStage(DetectionStage):
         """Images and windows of a split, labelled once."""
         if split not in self.sources:
             dataset = self.data.datasets[split]
-            images = dataset.searched if self.only_exhaustive else None
+            images = self.chosen if split == "train" else None
             tables = label_windows(dataset, self.rule, self.detector.num_classes, images)
             self.sources[split] = (DecodedImages(dataset, self.max_bytes), tables)
         return self.sources[split]

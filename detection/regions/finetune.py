@@ -31,6 +31,7 @@ class FinetuneStage(DetectionStage):
         detector: to be fine-tuned.
         data: to fine-tune on.
         seed: see `DetectionStage`.
+        split: list of the data to train on, within its train split; None: all of that.
         rule: which windows are objects and background.
         batch_size: windows in a batch, for each process.
         foreground_fraction: share of object windows.
@@ -55,6 +56,7 @@ class FinetuneStage(DetectionStage):
         data: DetectionData,
         seed: int = 0,
         *,
+        split: str | None,
         rule: WindowRule,
         batch_size: int,
         foreground_fraction: float,
@@ -71,9 +73,10 @@ class FinetuneStage(DetectionStage):
     ) -> None:
         super().__init__(detector, data, seed)
         self.rule = rule
+        self.chosen = data.training_images(split)
         objects = round(batch_size * foreground_fraction)
         self.per_batch = (objects, batch_size - objects)
-        wanted = max(min_steps, round(steps_per_image * len(data.datasets["train"])))
+        wanted = max(min_steps, round(steps_per_image * len(self.chosen)))
         self.chunk_steps = min(chunk_steps, wanted)
         self.chunks = math.ceil(wanted / self.chunk_steps)
         self.sgd = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
@@ -132,7 +135,10 @@ class FinetuneStage(DetectionStage):
         """Object and background windows of a split, labelled once."""
         if split not in self.labelled:
             dataset = self.data.datasets[split]
-            self.labelled[split] = label_windows(dataset, self.rule, self.detector.num_classes)
+            images = self.chosen if split == "train" else None
+            self.labelled[split] = label_windows(
+                dataset, self.rule, self.detector.num_classes, images
+            )
         return self.labelled[split]
 
     def prepared(self, split: str) -> PreparedImages:

@@ -242,3 +242,25 @@ def test_mat_boxes_of_the_authors_instead_of_our_own(fake_voc, tmp_path):
     other.read()
     with pytest.raises(UserError, match=r"train\.mat have no boxes for 1 of 1 images, such as b"):
         other.find_proposals(SelectiveSearch())
+
+
+def test_a_stage_may_train_on_a_part_of_train(folder):
+    folder.lists(train=["a", "b", "c"], part=["c", "a"], test=["d"])
+    module = data(folder.root)
+    module.read()
+    assert module.training_images(None) == [0, 1, 2]
+    assert module.training_images("part") == [2, 0]
+    with pytest.raises(UserError, match=r"1 images of test are not in .*such as d"):
+        module.training_images("test")
+
+
+def test_a_test_without_annotations_is_tested_on(folder, caplog):
+    """As VOC 2012's: what is found goes to a server."""
+    (folder.root / "Annotations" / "d.xml").unlink()
+    module = data(folder.root)
+    module.read()
+    assert "no image of" in caplog.text
+    assert module.datasets["test"].num_objects == 0
+    (folder.root / "Annotations" / "a.xml").unlink()
+    with pytest.raises(UserError, match=r"a\.xml"):
+        data(folder.root).read()

@@ -113,6 +113,8 @@ def test_mistakes(tree, tmp_path):
         opened(tmp_path)
     with pytest.raises(UserError, match="'vall'; ILSVRC DET has val, val1"):
         opened(tree.root).ids("vall")
+    with pytest.raises(UserError, match="either 5 or 9 boxes a class"):
+        opened(tree.root).ids("train5+train9")
     (tree.images["val"] / f"{tree.val[0]}.JPEG").unlink()
     with pytest.raises(UserError, match=r"00000001\.JPEG is listed but missing"):
         opened(tree.root).annotation(f"val/{tree.val[0]}")

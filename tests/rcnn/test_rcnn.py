@@ -84,7 +84,7 @@ def stage(detector, data, **changes):
     options = {
         "name": "finetune",
         "only_without_weights": False,
-        "only_exhaustive": False,
+        "split": None,
         "rule": RULE,
         "batch_size": 16,
         "foreground_fraction": 0.25,
