@@ -72,7 +72,7 @@ def restore_detector(content: dict[str, Any]) -> nn.Module:
     """The detector of a checkpoint, built by our own classes only."""
     config = dict(content["config"])
     config["backbone"] = {**config["backbone"], "weights": None}  # they are in the state dict
-    for part in ("backbone", "features", "detector", "data"):
+    for part in ("backbone", "features", "detector", "data", "views"):
         build_only_ours(config.get(part))
     detector = make_detector(config, len(content["class_names"]))
     fill_detector(detector, content)

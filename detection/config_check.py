@@ -30,10 +30,29 @@ def check_config(cfg: DictConfig) -> None:
     chosen = [o for o in hydra_cfg.overrides.task if is_choice(o, groups)]
     name = str(hydra_cfg.job.config_name)
     defaults = loader.load_configuration(name, overrides=chosen, run_mode=RunMode.RUN)
+    refuse_other_data(cfg)
     compare(cfg, defaults, "")
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root}: there is no such folder")
+
+
+def refuse_other_data(cfg: DictConfig) -> None:
+    """Refuse data of another kind than the method learns from."""
+    if "model" not in cfg or cfg.data._target_ == cfg.model.trains_on:
+        return
+    choices = HydraConfig.get().runtime.choices
+    data = [path.stem for path in sorted((CONF / "data").glob("*.yaml")) if feeds(cfg, path)]
+    raise UserError(
+        f"model={choices['model']} does not learn from data={choices['data']}: choose one of "
+        f"data={', '.join(data)}"
+    )
+
+
+def feeds(cfg: DictConfig, data: Path) -> bool:
+    """Whether a data set's config is of the kind that the model learns from."""
+    module = cfg.model.trains_on.split(".")[-2]  # the part of conf/ is called alike
+    return f"/parts/{module}@" in data.read_text(encoding="utf-8")
 
 
 def is_choice(override: str, groups: list[str]) -> bool:
@@ -61,7 +80,7 @@ def compare(given: DictConfig, default: DictConfig, where: str) -> None:
         ours, theirs = given[raw_key], default_value(default, raw_key)
         if isinstance(ours, DictConfig) and isinstance(theirs, DictConfig):
             compare(ours, theirs, f"{key}.")
-        elif ours != theirs and not fits(plain(ours), plain(theirs)):
+        elif plain(ours) != plain(theirs) and not fits(plain(ours), plain(theirs)):
             raise UserError(
                 f"{key}={plain(ours)!r} is {kind(plain(ours))}, but {kind(plain(theirs))} "
                 f"is wanted, such as {key}={plain(theirs)}"

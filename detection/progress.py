@@ -21,8 +21,13 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of items done since the last call."""
+def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of items done since the last call.
+
+    Args:
+        title: of the work.
+        total: number of items; None if nobody knows.
+    """
     if not sys.stdout.isatty():
         yield log_lines(title, total)
         return
@@ -38,11 +43,11 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.advance(task, done)
 
 
-def log_lines(title: str, total: int) -> Callable[[int], None]:
+def log_lines(title: str, total: int | None) -> Callable[[int], None]:
     """The same for a log file: a line at the start, at the end, and now and then between."""
     started = last = time.monotonic()
     count = 0
-    log.info("%s: 0/%d", title, total)
+    log.info("%s: 0/%s", title, "?" if total is None else total)
 
     def advance(done: int) -> None:
         nonlocal count, last
@@ -50,6 +55,9 @@ def log_lines(title: str, total: int) -> Callable[[int], None]:
         now = time.monotonic()
         if count == total or now - last >= SECONDS_BETWEEN_LINES:
             last = now
+            if total is None:
+                log.info("%s: %d, %.0f s", title, count, now - started)
+                return
             left = (now - started) / count * (total - count)
             log.info("%s: %d/%d, %.0f s, %.0f s left", title, count, total, now - started, left)
 

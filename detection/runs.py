@@ -21,16 +21,24 @@ from detection.checkpoints import (
     restore_detector,
     save_detector,
 )
+from detection.classification.classifier import Classifier
+from detection.classification.committee import Committee
+from detection.classification.testing import ClassificationTest
+from detection.data.classification_data import ClassificationData
 from detection.data.detection_data import DetectionData
+from detection.detection_stage import DetectionStage
 from detection.errors import UserError
 from detection.files import read_json, write_json, write_text
 from detection.memory import keep_freed_memory
-from detection.report.outcome import Outcome, report_outcome
+from detection.report.classification import ClassificationOutcome
+from detection.report.outcome import Outcome
 from detection.run_config import plain, refuse_other_config
-from detection.stage import DetectionStage
+from detection.stage import Stage
 from detection.trainers import CHECKPOINT, make_trainer
 
 log = logging.getLogger(__name__)
+
+Data = DetectionData | ClassificationData
 
 
 def train(cfg: DictConfig) -> float:
@@ -47,57 +55,85 @@ def train(cfg: DictConfig) -> float:
     refuse_other_config(run_dir, config)
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    data = read_data(config["data"], config["model"]["detector"]["search"])
+    data = read_data(config["data"], config["model"]["detector"])
     parts = {
         "backbone": config["backbone"],
         "features": config["model"]["features"],
         "detector": config["model"]["detector"],
-        "data": config["data"],
+        "data": {k: v for k, v in config["data"].items() if k != "augmentation"},
+        "views": config.get("views") or config["model"].get("views"),
     }
     detector = make_detector(parts, len(data.class_names))
-    warn_without_weights(config["backbone"])
+    if isinstance(data, DetectionData):
+        warn_without_weights(config["backbone"])
     loggers = make_loggers(config, run_dir)
     seconds = run_stages(config, run_dir, detector, data, parts, loggers)
-    outcome = test(config, run_dir, detector, data, loggers)
+    outcome = test(config, run_dir, detector, data, parts["views"], loggers)
     if is_first_process():
         save_detector(run_dir / "detector.ckpt", detector, data.class_names, parts)
         outcome.seconds |= seconds
-        figures = report_outcome(outcome, run_dir, config, loggers)
+        figures = outcome.report(run_dir, config, loggers)
         return figures[config["optimized_metric"]]
     return 0.0
 
 
 def evaluate(cfg: DictConfig) -> float:
-    """Test the detector of a checkpoint, and report; its mAP."""
+    """Test the detector or classifier of a checkpoint, or a committee of several; its figure.
+
+    Raises:
+        UserError: checkpoints of different classes, or a mistake in the config or the data.
+    """
     config = plain(cfg)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     on_first_process_only()
     keep_freed_memory()
-    content = read_checkpoint(Path(config["ckpt"]))
-    detector = restore_detector(content)
-    data_config = config.get("data") or content["config"]["data"]
-    data_config = {**data_config, "classes": content["class_names"]}
-    if config["precision"]:
-        detector.precision = config["precision"]  # type: ignore[assignment]
-    search = content["config"]["detector"]["search"]
-    data = read_data(data_config, search, splits=("test",))
+    names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
+    contents = [read_checkpoint(Path(name)) for name in names]
+    detector = restore_all(contents, config["precision"])
+    first = contents[0]
+    data_config = config.get("data") or first["config"]["data"]
+    if "classes" in data_config:
+        data_config = {**data_config, "classes": first["class_names"]}
+    data = read_data(data_config, first["config"]["detector"], splits=("test",))
+    if data.class_names != first["class_names"]:
+        raise UserError(
+            f"the classes of data={data.name} are not those that {names[0]} was trained on"
+        )
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
-    outcome = test(config, run_dir, detector, data, [])
+    views = config.get("views") or first["config"].get("views")
+    outcome = test(config, run_dir, detector, data, views, [])
     if is_first_process():
         config["data"] = data_config
-        return report_outcome(outcome, run_dir, config, [])["test/map"]
+        figures = outcome.report(run_dir, config, [])
+        return figures.get("test/map", figures.get("test/top1_accuracy", 0.0))
     return 0.0
+
+
+def restore_all(contents: list[dict[str, Any]], precision: str | None) -> nn.Module:
+    """The detector of a checkpoint, or the committee of several classifiers."""
+    members = [restore_detector(content) for content in contents]
+    for member in members:
+        if precision:
+            member.precision = precision  # type: ignore[assignment]
+    if len(members) == 1:
+        return members[0]
+    if not all(isinstance(member, Classifier) for member in members):
+        raise UserError("ckpt= may name several classifiers, but only one detector")
+    if any(c["class_names"] != contents[0]["class_names"] for c in contents):
+        raise UserError("ckpt= names classifiers of different classes")
+    return Committee(members)  # type: ignore[arg-type]
 
 
 def read_data(
     config: dict[str, Any],
-    search: dict[str, Any],
+    detector: dict[str, Any],
     splits: tuple[str, ...] = ("train", "val", "test"),
-) -> DetectionData:
-    """The data, with its proposals."""
-    data: DetectionData = build(config)
+) -> Data:
+    """The data; for detection with its proposals."""
+    data: Data = build(config)
     data.read(splits)
-    data.find_proposals(build(search))
+    if isinstance(data, DetectionData):
+        data.find_proposals(build(detector["search"]))
     return data
 
 
@@ -105,7 +141,7 @@ def run_stages(
     config: dict[str, Any],
     run_dir: Path,
     detector: nn.Module,
-    data: DetectionData,
+    data: Data,
     parts: dict[str, Any],
     loggers: list[Logger],
 ) -> dict[str, float]:
@@ -123,9 +159,7 @@ def run_stages(
             seconds[name] = read_json(done)["seconds"]
             log.info("stage %s is done already", name)
             continue
-        stage: DetectionStage = build(
-            stage_config, detector=detector, data=data, seed=config["seed"]
-        )
+        stage: Stage = build(stage_config, detector=detector, data=data, seed=config["seed"])
         if not stage.is_needed():
             continue
         number += 1
@@ -138,9 +172,7 @@ def run_stages(
     return seconds
 
 
-def run_stage(
-    stage: DetectionStage, folder: Path, config: dict[str, Any], loggers: list[Logger]
-) -> float:
+def run_stage(stage: Stage, folder: Path, config: dict[str, Any], loggers: list[Logger]) -> float:
     """Fit one stage, from its last checkpoint if there is one; the seconds it took."""
     options = stage.trainer_options()
     trainer = make_trainer(config["trainer"], config["callbacks"], folder, loggers, options)
@@ -177,20 +209,29 @@ def test(
     config: dict[str, Any],
     run_dir: Path,
     detector: nn.Module,
-    data: DetectionData,
+    data: Data,
+    views: dict[str, Any] | None,
     loggers: list[Logger],
-) -> Outcome:
-    """Detect in every test image, each once whatever the number of processes."""
+) -> Outcome | ClassificationOutcome:
+    """Look at every test image, each once whatever the number of processes."""
     detector.requires_grad_(False)
-    stage = DetectionStage(detector, data, config["seed"])
+    stage: DetectionStage | ClassificationTest
+    if isinstance(data, DetectionData):
+        stage = DetectionStage(detector, data, config["seed"])
+    else:
+        stage = ClassificationTest(detector, data, config["seed"], views=build(views))
     options = {"enable_checkpointing": False}
     trainer = make_trainer(
         config["trainer"], config["callbacks"], run_dir / "stages" / "test", loggers, options
     )
     start = time.monotonic()
     trainer.test(stage, verbose=False)
-    seconds = time.monotonic() - start
-    return Outcome(data, stage.curves, stage.tables, {"test": seconds})
+    seconds = {"test": time.monotonic() - start}
+    if isinstance(stage, DetectionStage):
+        return Outcome(stage.data, stage.curves, stage.tables, seconds)
+    return ClassificationOutcome(
+        stage.data, stage.figures, stage.table, stage.confusion, stage.detector, seconds
+    )
 
 
 def make_loggers(config: dict[str, Any], run_dir: Path) -> list[Logger]:

@@ -32,7 +32,8 @@ def composed(*overrides, name="train"):
 def test_every_choice_composes_and_its_targets_exist(choice):
     from hydra.utils import get_object
 
-    config = plain(composed(choice))
+    of_classes = "classification_data@" in (CONF / f"{choice.replace('=', '/')}.yaml").read_text()
+    config = plain(composed(*(["model=sppnet_classifier"] if of_classes else []), choice))
     for target in targets(config):
         assert callable(get_object(target))
 
@@ -40,12 +41,14 @@ def test_every_choice_composes_and_its_targets_exist(choice):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_builds_its_detector(name):
     cfg = composed(f"experiment={name}")
-    assert (cfg.published.get("test/map", 0) > 0) == ("appendix_a" not in name)  # prints none
+    assert len(cfg.published) > 0 or "appendix_a" in name  # which prints none
+    assert all(0 < figure < 1 for figure in cfg.published.values())
     weights = "backbone.weights=null"
     config = plain(composed(f"experiment={name}", "backbone.width=0.05", weights))
     parts = {"backbone": config["backbone"], **config["model"]}
     detector = make_detector(parts, 20)
-    assert detector.svm.in_features == detector.width(cfg.model.layer)
+    if "layer" in cfg.model:
+        assert detector.svm.in_features == detector.width(cfg.model.layer)
 
 
 def test_published_figures_of_rcnn():

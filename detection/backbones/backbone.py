@@ -7,24 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detection.backbones.receptive_field import ReceptiveField, receptive_field
+from detection.errors import UserError
 
 
 class Backbone(nn.Module):
-    """Convolutions, the two fully connected layers behind them, and how to feed them.
+    """Convolutions, the fully connected layers behind them if any, and how to feed them.
 
     Args:
         conv: layers from image to map, one after the other.
-        fc6: takes the map, pooled to a grid and flattened (channels, rows, columns).
-        fc7: takes fc6's output.
-        fc6_grid: side of that grid.
+        fc_layers: fc6, which takes the map, pooled to a grid and flattened (channels, rows,
+            columns), and fc7, which takes fc6's output; None for networks that average the map.
+        fc6_grid: side of that grid; 1 where there is no fc6.
+        pool: kernel and stride of the published last pooling, which `conv` leaves out.
         input_px: side of the square inputs that the network was made for.
         mean: of each of R, G, B, for pixels in [0, 1].
         std: likewise.
+        channels: of the map; only where there is no fc6.
+        path: layers that reach farthest, where `conv` is no simple row of them.
 
     Attributes:
-        channels: of the map.
         pretrained: whether weights were loaded; without, a detector must learn them first.
         fc_pretrained: whether they were for fc6 and fc7 too.
+        spare: fc6 of a network of ours that reads other features, and the last layer of a
+            published classifier, for whoever can use them.
     """
 
     mean: Tensor
@@ -33,35 +38,56 @@ class Backbone(nn.Module):
     def __init__(
         self,
         conv: nn.Sequential,
-        fc6: nn.Linear,
-        fc7: nn.Linear,
+        fc_layers: tuple[nn.Linear, nn.Linear] | None,
         fc6_grid: int,
+        pool: tuple[int, int] | None,
         input_px: int,
         mean: Sequence[float],
         std: Sequence[float],
+        *,
+        channels: int = 0,
+        path: Sequence[nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.conv = conv.to(memory_format=torch.channels_last)  # faster on CPUs and with bf16
-        self.fc6 = fc6
-        self.fc7 = fc7
+        if fc_layers:
+            self.fc6, self.fc7 = fc_layers
         self.fc6_grid = fc6_grid
         self.input_px = input_px
-        self.channels = fc6.in_features // fc6_grid**2
+        self.path = tuple(path) if path is not None else tuple(conv)
+        self.channels = fc_layers[0].in_features // fc6_grid**2 if fc_layers else channels
+        self.pool = pool
         self.pretrained = False
         self.fc_pretrained = False
+        self.spare: dict[str, Tensor] = {}
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
     def give_fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """Hand fc6 and fc7 over to a detector's head: from then on they are not of the backbone."""
+        """Hand fc6 and fc7 over to a detector's head: from then on they are not of the backbone.
+
+        Raises:
+            UserError: the network has none.
+        """
+        if not hasattr(self, "fc6"):
+            raise UserError(
+                "this backbone has no fully connected layers to score windows with: choose one of "
+                "zf5, alexnet, caffenet, vgg16, overfeat_fast, overfeat_accurate"
+            )
         fc6, fc7 = self.fc6, self.fc7
         del self.fc6, self.fc7
         return fc6, fc7
 
+    def spare_fc_layers(self, features: int) -> tuple[nn.Linear, nn.Linear] | None:
+        """fc6 and fc7 of another network of ours, if its fc6 reads so many features."""
+        if "fc6.weight" not in self.spare or self.spare["fc6.weight"].shape[1] != features:
+            return None
+        return as_linear(self.spare, "fc6"), as_linear(self.spare, "fc7")
+
     @property
     def field(self) -> ReceptiveField:
         """Stride, size and offset of the map's receptive fields."""
-        return receptive_field(self.conv)
+        return receptive_field(self.path)
 
     def maps(self, images: Tensor) -> Tensor:
         """(B, C, h, w) maps of normalised (B, 3, H, W) images; channels lie last in memory."""
@@ -82,11 +108,28 @@ class Backbone(nn.Module):
         return (pixels - self.mean) / self.std
 
 
-def initialize(net: nn.Module) -> None:
-    """He's initialisation, with which these networks train from nothing without batch norm."""
+def as_linear(state: dict[str, Tensor], name: str) -> nn.Linear:
+    """A fully connected layer of a state dict."""
+    weight = state[f"{name}.weight"]
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict({part: state[f"{name}.{part}"] for part in ("weight", "bias")})
+    return layer
+
+
+def initialize(net: nn.Module, std: float | None = None) -> None:
+    """Random weights and no biases.
+
+    Args:
+        net: to be initialised.
+        std: of the weights; None: He's, with which these networks train from nothing without
+            batch norm.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if std is not None:
+                nn.init.normal_(module.weight, std=std)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

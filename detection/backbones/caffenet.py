@@ -50,7 +50,7 @@ def caffenet(
     )
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(c5 * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
-    backbone = Backbone(conv, fc6, fc7, FC6_GRID, input_px, mean, std)
+    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (3, 2), input_px, mean, std)
     initialize(backbone)
     load_weights(backbone, "caffenet", weights, imagenet=None)
     return backbone

@@ -39,7 +39,8 @@ def vgg16(
         layers.append(nn.MaxPool2d(2, 2))
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(before * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
-    backbone = Backbone(nn.Sequential(*layers[:-1]), fc6, fc7, FC6_GRID, input_px, mean, std)
+    conv = nn.Sequential(*layers[:-1])
+    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (2, 2), input_px, mean, std)
     initialize(backbone)
     load_weights(backbone, "vgg16", weights, VGG16_Weights.IMAGENET1K_V1)
     return backbone

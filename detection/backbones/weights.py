@@ -22,6 +22,7 @@ TORCHVISION_NAMES = {
     "vgg16": {"features.": "conv.", "classifier.0.": "fc6.", "classifier.3.": "fc7."},
     "zf5": {},
     "caffenet": {},
+    "overfeat": {},
 }
 DETECTOR_PREFIX = "features.backbone."  # where a detector of ours keeps its backbone
 
@@ -33,7 +34,7 @@ def load_weights(
 
     Args:
         backbone: to be filled; its fc6 and fc7 are too where the file has them.
-        name: "alexnet", "caffenet", "vgg16" or "zf5".
+        name: "alexnet", "caffenet", "overfeat", "vgg16" or "zf5".
         weights: "imagenet", a path (a state dict in torchvision's names or ours, the
             `detector.ckpt` of a run, or a `.caffemodel`), or None to keep the random ones.
         imagenet: what "imagenet" stands for.
@@ -52,6 +53,7 @@ def load_weights(
     else:
         state, source = read_state(Path(weights).expanduser()), weights
     of_detector = any(key.startswith(DETECTOR_PREFIX) for key in state)
+    keep_classifier(backbone, state, of_detector)
     state = renamed(state, TORCHVISION_NAMES[name])
     if of_detector:
         state = without_other_fc(backbone, state, source)
@@ -113,6 +115,14 @@ def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor
     return ours
 
 
+def keep_classifier(backbone: Backbone, state: dict[str, Tensor], of_detector: bool) -> None:
+    """Keep a published network's last layer, for a classifier of the same classes."""
+    for part in ("weight", "bias"):
+        layer = state.get(f"classifier.6.{part}")  # torchvision's AlexNet and VGG-16
+        if layer is not None and not of_detector:
+            backbone.spare[f"classifier.{part}"] = layer
+
+
 def without_other_fc(
     backbone: Backbone, state: dict[str, Tensor], source: str
 ) -> dict[str, Tensor]:
@@ -120,11 +130,8 @@ def without_other_fc(
     fc6 = state.get("fc6.weight")
     if fc6 is None or fc6.shape == backbone.fc6.weight.shape:
         return state
-    log.warning(
-        "%s: convolutions only, for its fc6 reads features of another method; fc6 and fc7 start "
-        "from random weights",
-        source,
-    )
+    log.info("%s: its fc6 reads features of another kind than a grid", source)
+    backbone.spare |= {key: value for key, value in state.items() if key.startswith("fc")}
     return {key: value for key, value in state.items() if key.startswith("conv.")}
 
 

@@ -115,10 +115,14 @@ def draw_image(
         int(generator.integers(0 if generator.random() < 0.1 else 1, options.max_objects + 1))
     ):
         add_object(canvas, drawn, generator, options)
+    return developed(canvas, generator), [as_object(thing) for thing in drawn]
+
+
+def developed(canvas: NDArray[np.float32], generator: np.random.Generator) -> Pixels:
+    """A canvas with a lens's blur and a sensor's noise, (H, W, 3) uint8."""
     noise = generator.normal(0, generator.uniform(1, 6), canvas.shape)
     blurred = cv2.GaussianBlur(canvas, (0, 0), generator.uniform(0.3, 0.8))
-    pixels = np.clip(blurred + noise, 0, 255).astype(np.uint8)
-    return pixels, [as_object(thing) for thing in drawn]
+    return np.clip(blurred + noise, 0, 255).astype(np.uint8)
 
 
 def add_object(
@@ -126,10 +130,11 @@ def add_object(
     drawn: list[Drawn],
     generator: np.random.Generator,
     options: ShapesOptions,
+    name: str | None = None,
 ) -> None:
-    """Paint one more object, unless it would hide another one almost wholly."""
+    """Paint one more object (None: of any class), unless it would almost hide another one."""
     height, width = canvas.shape[:2]
-    name = CLASSES[int(generator.integers(len(CLASSES)))]
+    name = name or CLASSES[int(generator.integers(len(CLASSES)))]
     size = generator.uniform(options.min_object, options.max_object) * min(height, width)
     centre = generator.uniform([0.1 * width, 0.1 * height], [0.9 * width, 0.9 * height])
     rings = [ring + centre for ring in outline(name, size, generator)]

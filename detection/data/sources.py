@@ -18,7 +18,10 @@ def existing_folder(root: str | None) -> Path:
         UserError: none was given, or it is missing.
     """
     if root is None:
-        raise UserError("data.root= must name a folder that holds JPEGImages and Annotations")
+        raise UserError(
+            "data.root= must name the folder of the data; what it should hold is told in the "
+            "choice's file in conf/data"
+        )
     path = Path(root).expanduser()
     if not path.is_dir():
         raise UserError(f"data.root={root}: there is no such folder")

@@ -12,11 +12,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from detection.data.detection_data import DetectionData
+from detection.detection_stage import DetectionStage
 from detection.rcnn.features import WarpedFeatures
 from detection.rcnn.window_batches import Batch, DecodedImages, Drawing, Tables, WindowBatches
 from detection.regions.detector import RegionDetector
 from detection.regions.sampling import WindowRule, label_windows
-from detection.stage import DetectionStage, mixed
+from detection.stage import mixed
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
 from detection.data.detection_data import DetectionData
+from detection.detection_stage import DetectionStage
 from detection.regions.detector import RegionDetector
 from detection.regions.prepared import PreparedImages
 from detection.regions.sampling import WindowRule, Windows, draw, label_windows
 from detection.regions.schedules import drops
-from detection.stage import DetectionStage, mixed
+from detection.stage import mixed
 
 Batch = tuple[Tensor, Tensor, str]  # features (R, D), labels (R,), ids of the images
 

@@ -6,9 +6,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
 
-def drops(optimizer: Optimizer, steps: int, at: Sequence[float]) -> LRScheduler:
-    """A tenth of the rate from each of some shares of the steps on."""
-    return MultiStepLR(optimizer, [round(share * steps) for share in at], gamma=0.1)
+def drops(
+    optimizer: Optimizer, steps: int, at: Sequence[float], factor: float = 0.1
+) -> LRScheduler:
+    """A part of the rate from each of some shares of the steps on."""
+    return MultiStepLR(optimizer, [round(share * steps) for share in at], gamma=factor)
 
 
 def one_cycle(optimizer: Optimizer, steps: int) -> LRScheduler:

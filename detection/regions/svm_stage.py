@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from detection.data.detection_data import DetectionData
+from detection.detection_stage import DetectionStage
 from detection.errors import UserError
 from detection.regions.detector import RegionDetector
 from detection.regions.feature_cache import FeatureCache, open_features
@@ -22,7 +23,6 @@ from detection.regions.svm import (
     hard_negatives,
 )
 from detection.regions.svm_solver import Problem, solve_all
-from detection.stage import DetectionStage
 
 log = logging.getLogger(__name__)
 

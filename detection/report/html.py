@@ -42,40 +42,64 @@ def write_report(
     figures: dict[str, float],
     config: dict[str, Any],
 ) -> dict[str, list[Picture]]:
-    """Write `report/index.html` and its pictures as files; the pictures."""
+    """Write the `report/index.html` of a detector and its pictures as files; the pictures."""
     gallery = make_gallery(data.datasets["test"], tables, curves, data.class_names, PICTURES)
-    folder = run_dir / "report"
     for kind, pictures in gallery.items():
         for picture in pictures:
-            path = folder / "pictures" / f"{kind}_{picture.image_id}.jpg"
-            with replacing(path) as temporary:
-                temporary.write_bytes(jpeg(picture.pixels))
+            write_picture(run_dir, f"{kind}_{picture.image_id}", picture.pixels)
     aps = [figures[f"test/ap/{name}"] for name in data.class_names]
+    write_page(
+        run_dir,
+        "detection.html",
+        figures,
+        config,
+        data=data,
+        classes=class_rows(data, curves, aps),
+        curves=precision_recall(curves, data.class_names, aps),
+        gallery=gallery,
+        colours={kind: "rgb({}, {}, {})".format(*c) for kind, c in COLOURS.items()},
+    )
+    return gallery
+
+
+def write_page(
+    run_dir: Path, template: str, figures: dict[str, float], config: dict[str, Any], **results: Any
+) -> None:
+    """Write `report/index.html`: results, and what every run has (curves, times, versions, config).
+
+    Args:
+        run_dir: of the run.
+        template: of the results.
+        figures: of `metrics.json`.
+        config: of the run.
+        results: what the template shows beside that.
+    """
     stages = sorted(p for p in (run_dir / "stages").glob("*_*") if p.is_dir())
     environment = Environment(
         loader=PackageLoader("detection.report", "templates"), autoescape=select_autoescape()
     )
     environment.filters |= {"percent": percent, "data_url": data_url}
-    page = environment.get_template("report.html").render(
+    page = environment.get_template(template).render(
         title=run_dir.name,
-        data=data,
         figures=figures,
         published={
             k.removeprefix("published/"): v
             for k, v in figures.items()
             if k.startswith("published/")
         },
-        classes=class_rows(data, curves, aps),
-        curves=precision_recall(curves, data.class_names, aps),
         training={s.name: plot for s in stages if (plot := training_curves(s))},
         times={k[5:-2].replace("_", " "): v for k, v in figures.items() if k.startswith("time/")},
-        gallery=gallery,
-        colours={kind: "rgb({}, {}, {})".format(*c) for kind, c in COLOURS.items()},
         config=yaml.safe_dump(config, sort_keys=False),
         versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        **results,
     )
-    write_text(folder / "index.html", page)
-    return gallery
+    write_text(run_dir / "report" / "index.html", page)
+
+
+def write_picture(run_dir: Path, name: str, pixels: NDArray[np.uint8]) -> None:
+    """Write a picture of the report as a file of its own."""
+    with replacing(run_dir / "report" / "pictures" / f"{name}.jpg") as temporary:
+        temporary.write_bytes(jpeg(pixels))
 
 
 def class_rows(

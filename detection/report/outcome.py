@@ -1,4 +1,4 @@
-"""What a test found, and all that is written and shown of it."""
+"""What the test of a detector found, and all that is written and shown of it."""
 
 import logging
 from dataclasses import dataclass
@@ -53,21 +53,19 @@ class Outcome:
         result |= {f"time/{stage}_s": seconds for stage, seconds in self.seconds.items()}
         return result | {f"published/{name}": value for name, value in published.items()}
 
-
-def report_outcome(
-    outcome: Outcome, run_dir: Path, config: dict[str, Any], loggers: list[Logger]
-) -> dict[str, float]:
-    """Write figures, detections and the report, print the table, tell the loggers; the figures."""
-    figures = outcome.figures(config.get("published") or {})
-    write_json(run_dir / "metrics.json", figures)
-    dataset = outcome.data.datasets["test"]
-    names = outcome.data.class_names
-    write_detections(run_dir / "detections", outcome.tables[0], dataset.image_ids, names)
-    log.info("test on %s\n%s", outcome.data.name, ap_table(figures, names))
-    gallery = write_report(run_dir, outcome.data, outcome.curves, outcome.tables, figures, config)
-    for logger in loggers:
-        logger.log_metrics({k: v for k, v in figures.items() if v == v})
-        if isinstance(logger, WandbLogger):
-            log_media(logger, outcome.data, outcome.curves, figures, gallery)
-    log.info("report: %s", run_dir / "report" / "index.html")
-    return figures
+    def report(
+        self, run_dir: Path, config: dict[str, Any], loggers: list[Logger]
+    ) -> dict[str, float]:
+        """Write figures, detections and the report, print the table, tell the loggers."""
+        figures = self.figures(config.get("published") or {})
+        write_json(run_dir / "metrics.json", figures)
+        dataset, names = self.data.datasets["test"], self.data.class_names
+        write_detections(run_dir / "detections", self.tables[0], dataset.image_ids, names)
+        log.info("test on %s\n%s", self.data.name, ap_table(figures, names))
+        gallery = write_report(run_dir, self.data, self.curves, self.tables, figures, config)
+        for logger in loggers:
+            logger.log_metrics({k: v for k, v in figures.items() if v == v})
+            if isinstance(logger, WandbLogger):
+                log_media(logger, self.data, self.curves, figures, gallery)
+        log.info("report: %s", run_dir / "report" / "index.html")
+        return figures

@@ -46,3 +46,15 @@ def percent(value: float | None) -> str:
     if value is None:
         return ""
     return f"{100 * value:.1f}" if value == value else "-"
+
+
+def error_table(figures: dict[str, float]) -> str:
+    """Top-1 and top-5 error, in percent, beside the published figures if there are any."""
+    published = any(k.startswith("published/") for k in figures)
+    table = Table("error", "measured", *(["published"] if published else []), title="error, %")
+    for label, key in (("top 1", "test/top1_error"), ("top 5", "test/top5_error")):
+        beside = [percent(figures.get(f"published/{key}"))] if published else []
+        table.add_row(label, percent(figures[key]), *beside)
+    text = StringIO()
+    Console(file=text, width=80).print(table)
+    return text.getvalue()

@@ -53,9 +53,7 @@ class SPPFeatures(nn.Module):
 
     def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """fc6 on the pyramid and fc7, with the backbone's weights; to be asked for once."""
-        grid = self.backbone.fc6_grid
-        fc6, fc7 = self.backbone.give_fc_layers()
-        return pyramid_fc6(fc6, grid, self.levels, self.backbone.fc_pretrained), fc7
+        return pyramid_fc_layers(self.backbone, self.levels)
 
     def settings(self) -> str:
         """What the features depend on beside weights."""
@@ -129,6 +127,13 @@ class SPPFeatures(nn.Module):
         rois = torch.cat([windows[:, :1], last], dim=1).float()
         bins = [roi_pool(maps.float(), rois, n).flatten(2) for n in self.levels]  # not in bf16
         return torch.cat(bins, dim=2).transpose(1, 2).flatten(1)
+
+
+def pyramid_fc_layers(backbone: Backbone, levels: Sequence[int]) -> tuple[nn.Linear, nn.Linear]:
+    """fc6 on a pyramid, and fc7: those of an SPP-net if its weights were given."""
+    fc6, fc7 = backbone.give_fc_layers()
+    spare = backbone.spare_fc_layers(backbone.channels * sum(n * n for n in levels))
+    return spare or (pyramid_fc6(fc6, backbone.fc6_grid, levels, backbone.fc_pretrained), fc7)
 
 
 def pyramid_fc6(fc6: nn.Linear, grid: int, levels: Sequence[int], pretrained: bool) -> nn.Linear:

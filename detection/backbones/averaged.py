@@ -1,0 +1,135 @@
+"""Networks that average their last map: GoogLeNet and ResNet, as torchvision has them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+from torchvision.models import (
+    GoogLeNet,
+    GoogLeNet_Weights,
+    ResNet,
+    ResNet50_Weights,
+    ResNet101_Weights,
+    WeightsEnum,
+)
+from torchvision.models.googlenet import Inception
+from torchvision.models.resnet import Bottleneck
+
+from detection.backbones.backbone import Backbone
+from detection.backbones.weights import DETECTOR_PREFIX, download, read_state
+from detection.errors import UserError
+
+RESNET_WEIGHTS: dict[tuple[int, ...], WeightsEnum] = {
+    (3, 4, 6, 3): ResNet50_Weights.IMAGENET1K_V1,
+    (3, 4, 23, 3): ResNet101_Weights.IMAGENET1K_V1,
+}
+
+
+def resnet(
+    *,
+    blocks: Sequence[int],
+    stride_on: Literal["3x3", "1x1"],
+    weights: str | None,
+    input_px: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Backbone:
+    """ResNet of bottleneck blocks (He et al. 2015): (3, 4, 6, 3) is ResNet-50.
+
+    Args:
+        blocks: in each of the four stages.
+        stride_on: which convolution of a stage's first block halves the map: "3x3", as in
+            torchvision's weights, or "1x1", as in the original's.
+        weights: "imagenet" (torchvision's), a file, or None for random ones.
+        input_px: side of the square inputs that it is made for.
+        mean: of R, G, B in [0, 1].
+        std: likewise.
+    """
+    net = ResNet(Bottleneck, list(blocks))
+    if stride_on == "1x1":
+        for block in net.modules():
+            if isinstance(block, Bottleneck):
+                block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    conv = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2,
+                         net.layer3, net.layer4)  # fmt: skip
+    return averaged(conv, net, RESNET_WEIGHTS.get(tuple(blocks)), weights, (input_px, mean, std))
+
+
+def googlenet(
+    *,
+    weights: str | None,
+    input_px: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Backbone:
+    """GoogLeNet (Szegedy et al. 2014) as torchvision has it: with batch norm, 3×3 in place of 5×5.
+
+    It is trained without the auxiliary classifiers.
+
+    Args:
+        weights: "imagenet" (torchvision's), a file, or None for random ones.
+        input_px: side of the square inputs that it is made for.
+        mean: of R, G, B in [0, 1].
+        std: likewise.
+    """
+    net = GoogLeNet(aux_logits=False, init_weights=False)
+    conv = nn.Sequential(*list(net.children())[:-3])  # without average, dropout, classifier
+    published = GoogLeNet_Weights.IMAGENET1K_V1
+    return averaged(conv, net, published, weights, (input_px, mean, std))
+
+
+def averaged(
+    conv: nn.Sequential,
+    net: nn.Module,
+    published: WeightsEnum | None,
+    weights: str | None,
+    inputs: tuple[int, Sequence[float], Sequence[float]],
+) -> Backbone:
+    """A backbone of some of a network's layers, filled with weights."""
+    channels = net.fc.in_features  # type: ignore[union-attr]
+    path = list(reach(conv))
+    backbone = Backbone(conv, None, 1, None, *inputs, channels=channels, path=path)  # type: ignore[arg-type]
+    fill(backbone, net, weights, published)
+    return backbone
+
+
+def fill(
+    backbone: Backbone, net: nn.Module, weights: str | None, imagenet: WeightsEnum | None
+) -> None:
+    """Load weights in torchvision's names or ours; the classifier is spare."""
+    if weights is None:
+        return
+    if weights == "imagenet":
+        state = download(type(net).__name__, imagenet)
+    else:
+        state = read_state(Path(weights).expanduser())
+    ours = {k.removeprefix(DETECTOR_PREFIX): v for k, v in state.items()
+            if k.startswith(DETECTOR_PREFIX)}  # fmt: skip
+    target = backbone if ours else net
+    if not ours:
+        ours = {k: v for k, v in state.items() if not k.startswith("aux")}
+    try:
+        target.load_state_dict(ours, strict=not any(k.startswith("mean") for k in ours))
+    except RuntimeError as error:
+        raise UserError(
+            f"backbone.weights={weights} is of another network: "
+            f"{str(error).splitlines()[1].strip()}"
+        ) from None
+    backbone.pretrained = True
+    if target is net:
+        for key in ("weight", "bias"):
+            backbone.spare[f"classifier.{key}"] = state[f"fc.{key}"]
+
+
+def reach(module: nn.Module) -> Iterator[nn.Module]:
+    """The convolutions and poolings on the way that reaches farthest."""
+    if isinstance(module, Bottleneck):
+        yield from (module.conv1, module.conv2, module.conv3)
+    elif isinstance(module, Inception):
+        yield from reach(module.branch3)
+    elif isinstance(module, nn.Conv2d | nn.MaxPool2d):
+        yield module
+    else:
+        for child in module.children():
+            yield from reach(child)

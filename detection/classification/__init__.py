@@ -1,0 +1,1 @@
+"""What classifiers share: the network, its training, the views that it is tested on."""

@@ -1,0 +1,61 @@
+"""The test of a classifier: every image once, on any set of views."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from detection.classification.classifier import Classifier
+from detection.classification.committee import Committee
+from detection.classification.views import ViewSet
+from detection.data.classification_data import ClassificationData, Viewed
+from detection.metrics.top_k import TopKErrors
+from detection.stage import Stage
+
+BATCH = 16  # images whose views go through the network together
+
+
+class ClassificationTest(Stage):
+    """Guesses the class of each test image.
+
+    Args:
+        detector: a classifier, or a committee of several.
+        data: to test on.
+        seed: see `Stage`.
+        views: to look at each image.
+    """
+
+    data: ClassificationData
+    detector: Committee
+
+    def __init__(
+        self, detector: nn.Module, data: ClassificationData, seed: int = 0, *, views: ViewSet
+    ) -> None:
+        members = list(detector.members) if isinstance(detector, Committee) else [detector]
+        super().__init__(Committee(members), data, seed)  # type: ignore[arg-type]
+        first = members[0]
+        assert isinstance(first, Classifier)
+        views.fit(data.side_px, first.features.backbone)
+        self.views = views
+        self.errors = TopKErrors(first.num_classes)
+        self.table: dict[str, torch.Tensor] = {}
+        self.confusion = torch.zeros(0, 0, dtype=torch.long)
+        self.figures: dict[str, float] = {}
+
+    def test_dataloader(self) -> DataLoader[list[Viewed]]:
+        """The images of the test split."""
+        return self.data.view_loader("test", self.views, BATCH)
+
+    def test_step(self, batch: list[Viewed], index: int) -> None:
+        """Guess the classes of some images."""
+        scores = self.detector.scores(self.views, [image.views for image in batch])
+        labels = torch.stack([image.label for image in batch])
+        rows = torch.tensor([image.row for image in batch], device=labels.device)
+        self.errors.update(scores, labels, rows)
+
+    def on_test_epoch_end(self) -> None:
+        """Bring the guesses of all processes together."""
+        self.figures = {name: float(value) for name, value in self.errors.compute().items()}
+        with self.errors.sync_context():
+            self.table = self.errors.table()
+            self.confusion = self.errors.confusion()
+        self.log("test/top1_error", self.figures["top1_error"], rank_zero_only=True)

@@ -1,0 +1,125 @@
+"""Training of a classifier, at one size or at several (SPP-net, 2.3; OverFeat, 3.1)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from detection.classification.classifier import Classifier
+from detection.classification.views import CropViews, ViewSet
+from detection.data.classification_data import ClassificationData, Labelled, Viewed
+from detection.errors import UserError
+from detection.stage import Stage, mixed
+
+
+class ClassificationStage(Stage):
+    """Learns all layers from augmented images.
+
+    Args:
+        detector: the classifier.
+        data: to learn.
+        seed: see `Stage`.
+        sizes_px: sides of the inputs, in turn; the augmented squares are resized to them. One
+            size is single-size training.
+        alternate: a new size each "epoch" (SPP-net, 2.3) or each "step".
+        batch_size: images in a batch, for each process.
+        epochs: over the training images.
+        optimizer: makes one from parameters.
+        schedule: makes one from an optimiser and the number of steps.
+        dropout: behind fc6 and fc7.
+        clip_norm: limit of the gradient's norm; None for none.
+        max_steps: no more batches than so many; None for no limit.
+    """
+
+    name = "train"
+    detector: Classifier
+    data: ClassificationData
+
+    def __init__(
+        self,
+        detector: Classifier,
+        data: ClassificationData,
+        seed: int = 0,
+        *,
+        sizes_px: Sequence[int],
+        alternate: Literal["epoch", "step"],
+        batch_size: int,
+        epochs: int,
+        optimizer: Callable[[Sequence[nn.Parameter]], Optimizer],
+        schedule: Callable[[Optimizer, int], LRScheduler],
+        dropout: float,
+        clip_norm: float | None,
+        max_steps: int | None,
+    ) -> None:
+        super().__init__(detector, data, seed)
+        if not sizes_px or min(sizes_px) < 1:
+            raise UserError("model.stages.train.sizes_px needs positive numbers")
+        self.sizes_px = list(sizes_px)
+        self.alternate = alternate
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        self.dropout = dropout
+        self.clip_norm = clip_norm
+        self.max_steps = max_steps
+        centre = CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)
+        self.val_views = ViewSet({"centre": centre})
+        self.val_views.fit(data.side_px, detector.features.backbone)
+        detector.requires_grad_(True)
+
+    def trainer_options(self) -> dict[str, Any]:
+        """A new order of the images in each epoch."""
+        return {
+            "max_epochs": self.epochs,
+            "max_steps": -1 if self.max_steps is None else self.max_steps,
+            "reload_dataloaders_every_n_epochs": 1,
+            "gradient_clip_val": self.clip_norm,
+        }
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
+        """The config's optimiser and schedule."""
+        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
+        steps = len(self.data.train_loader(self.batch_size, seed=0))
+        schedule = self.make_schedule(optimizer, self.epochs * steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def train_dataloader(self) -> DataLoader[Labelled]:
+        """The epoch's batches."""
+        return self.data.train_loader(self.batch_size, mixed(self.seed, self.current_epoch))
+
+    def val_dataloader(self) -> DataLoader[list[Viewed]]:
+        """Centre crops of some test images: for the curves alone, nothing is chosen by them."""
+        return self.data.view_loader(
+            "test", self.val_views, self.batch_size, most=self.data.val_images
+        )
+
+    def size_now(self) -> int:
+        """Side of the inputs of this step: a function of its number, so that processes agree."""
+        number = self.current_epoch if self.alternate == "epoch" else self.global_step
+        return self.sizes_px[number % len(self.sizes_px)]
+
+    def training_step(self, batch: Labelled, index: int) -> Tensor:
+        """Cross-entropy over the classes."""
+        images, labels = batch
+        size = self.size_now()
+        if images.shape[-1] != size:
+            pixels = images.float() / 255
+            images = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+        logits = self.detector(images, self.dropout).float()
+        loss = F.cross_entropy(logits, labels)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        self.log("train/accuracy", accuracy, batch_size=len(labels))
+        return self.refuse_non_finite(loss, f"{len(labels)} images of {size} pixels a side")
+
+    def validation_step(self, batch: list[Viewed], index: int) -> None:
+        """Loss and accuracy on centre crops."""
+        images = torch.stack([image.views[0][0] for image in batch])
+        labels = torch.stack([image.label for image in batch])
+        self.log_validation(self.detector(images).float(), labels)

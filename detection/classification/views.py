@@ -1,0 +1,185 @@
+"""The views of an image that a classifier is tested on, and the mean of their scores."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detection.backbones.backbone import Backbone
+from detection.classification.classifier import Classifier
+from detection.errors import UserError
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+PLACES = {  # of a crop: shares of the room that is left, down and across
+    "centre": (0.5, 0.5),
+    "top_left": (0.0, 0.0),
+    "top_right": (0.0, 1.0),
+    "bottom_left": (1.0, 0.0),
+    "bottom_right": (1.0, 1.0),
+    "top": (0.0, 0.5),
+    "bottom": (1.0, 0.5),
+    "left": (0.5, 0.0),
+    "right": (0.5, 1.0),
+}
+
+
+class ViewKind(Protocol):
+    """One kind of views."""
+
+    def fit(self, side_px: int, backbone: Backbone) -> int:
+        """Fill in what the config left open; the shorter side that is needed of an image."""
+        ...
+
+    def __call__(self, pixels: Pixels) -> list[Pixels]:
+        """Views (h, w, 3) of an (H, W, 3) image; their number is the same for every image."""
+        ...
+
+    def read(self, classifier: Classifier, views: Tensor) -> Tensor:
+        """(B, K) scores of (B, 3, h, w) views of one size."""
+        ...
+
+
+class CropViews:
+    """Crops of an image whose shorter side was scaled.
+
+    Args:
+        resize_px: to so much; None: as in training.
+        crop_px: side of the crops; None: of the network's inputs.
+        places: names of `PLACES`.
+        flip: each crop mirrored too.
+    """
+
+    def __init__(
+        self, *, resize_px: int | None, crop_px: int | None, places: Sequence[str], flip: bool
+    ) -> None:
+        unknown = [p for p in places if p not in PLACES]
+        if unknown or not places:
+            raise UserError(f"views: places {unknown} are unknown; choose of {', '.join(PLACES)}")
+        self.options = (resize_px, crop_px)
+        self.places = [PLACES[p] for p in places]
+        self.flip = flip
+
+    def fit(self, side_px: int, backbone: Backbone) -> int:
+        """See `ViewKind`."""
+        resize_px, crop_px = self.options
+        self.resize_px, self.crop_px = resize_px or side_px, crop_px or backbone.input_px
+        if self.crop_px > self.resize_px:
+            raise UserError(
+                f"views: a crop of {self.crop_px} does not fit a side of {self.resize_px} pixels "
+                "(data.side_px)"
+            )
+        return self.resize_px
+
+    def __call__(self, pixels: Pixels) -> list[Pixels]:
+        """The crops, then their mirror images."""
+        image = with_shorter_side(pixels, self.resize_px)
+        size = self.crop_px
+        room = (image.shape[0] - size, image.shape[1] - size)
+        corners = [(round(room[0] * y), round(room[1] * x)) for y, x in self.places]
+        return mirrored([image[y : y + size, x : x + size] for y, x in corners], self.flip)
+
+    def read(self, classifier: Classifier, views: Tensor) -> Tensor:
+        """Probabilities."""
+        return classifier.scores(views)
+
+
+class WholeViews:
+    """The whole image, its shorter side scaled, its aspect kept (SPP-net, 3.1).
+
+    Args:
+        resize_px: length of the shorter side; None: as in training.
+        flip: mirrored too.
+    """
+
+    def __init__(self, *, resize_px: int | None, flip: bool) -> None:
+        self.option, self.flip = resize_px, flip
+
+    def fit(self, side_px: int, backbone: Backbone) -> int:
+        """See `ViewKind`."""
+        self.resize_px = self.option or side_px
+        return self.resize_px
+
+    def __call__(self, pixels: Pixels) -> list[Pixels]:
+        """One view, or two."""
+        return mirrored([with_shorter_side(pixels, self.resize_px)], self.flip)
+
+    def read(self, classifier: Classifier, views: Tensor) -> Tensor:
+        """Probabilities."""
+        return classifier.scores(views)
+
+
+class ViewSet:
+    """Several kinds of views; an image's scores are the mean over all its views.
+
+    Args:
+        kinds: by name; None switches one off.
+    """
+
+    def __init__(self, kinds: Mapping[str, ViewKind | None]) -> None:
+        self.kinds = [kind for kind in kinds.values() if kind is not None]
+        if not self.kinds:
+            raise UserError("views: at least one kind of views is needed")
+        self.decode_px = 0
+
+    def fit(self, side_px: int, backbone: Backbone) -> None:
+        """Fill in what the config left open; to be called before anything is looked at.
+
+        Args:
+            side_px: shorter side of training images.
+            backbone: whose inputs the views are.
+        """
+        self.decode_px = max(kind.fit(side_px, backbone) for kind in self.kinds)
+
+    def __call__(self, pixels: Pixels) -> list[list[Pixels]]:
+        """Views of each kind."""
+        return [kind(pixels) for kind in self.kinds]
+
+    def scores(self, classifier: Any, images: Sequence[Sequence[Sequence[Tensor]]]) -> Tensor:
+        """(B, K) mean scores; views of one kind and size go through the network together.
+
+        Args:
+            classifier: a `Classifier`, or several (`Committee`).
+            images: of each image, of each kind, the (3, h, w) views.
+        """
+        total: list[Tensor | None] = [None] * len(images)
+        counts = [sum(len(views) for views in kinds) for kinds in images]
+        for number, kind in enumerate(self.kinds):
+            by_size: dict[tuple[int, ...], list[tuple[int, Tensor]]] = defaultdict(list)
+            for image, kinds in enumerate(images):
+                for view in kinds[number]:
+                    by_size[tuple(view.shape)].append((image, view))
+            for members in by_size.values():
+                scores = kind.read(classifier, torch.stack([view for _, view in members]))
+                for (image, _), score in zip(members, scores, strict=True):
+                    before = total[image]
+                    total[image] = score if before is None else before + score
+        sums = [t for t in total if t is not None]
+        return torch.stack([t / n for t, n in zip(sums, counts, strict=True)])
+
+
+def with_shorter_side(pixels: Pixels, side_px: int) -> Pixels:
+    """An image scaled so that its shorter side is so long."""
+    height, width = pixels.shape[:2]
+    factor = side_px / min(height, width)
+    return resized(
+        pixels, max(side_px, round(height * factor)), max(side_px, round(width * factor))
+    )
+
+
+def resized(pixels: Pixels, height: int, width: int) -> Pixels:
+    """An image of another size; made smaller by areas, larger by bilinear interpolation."""
+    smaller = height < pixels.shape[0] or width < pixels.shape[1]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    scaled: Any = cv2.resize(pixels, (width, height), interpolation=how)
+    return np.asarray(scaled, np.uint8)
+
+
+def mirrored(views: list[Pixels], flip: bool) -> list[Pixels]:
+    """Views, and their mirror images behind them if wanted."""
+    return [*views, *(view[:, ::-1] for view in views)] if flip else views

@@ -1,0 +1,102 @@
+"""Augmentation of the papers that albumentations does not have."""
+
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.image_index import ImageIndex
+from detection.errors import UserError
+from detection.files import read_json, write_json
+from detection.images import read_image
+from detection.progress import progress
+
+SIDE_PX = 64  # images are decoded small: only their colours count
+
+
+class PCALighting(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Adds one colour to all pixels: the components times their eigenvalues times normal numbers.
+
+    Args:
+        std: of those numbers; 0.1 in Krizhevsky et al. 2012, 4.1.
+        images: to compute the components from.
+        p: probability that an image is altered.
+    """
+
+    def __init__(self, std: float, images: int, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.std = std
+        self.images = images
+        self.components: NDArray[np.float64] = np.zeros((3, 3))  # rows times eigenvalue
+
+    def fit(self, index: ImageIndex) -> None:
+        """Compute the components from the images to train on; they are kept beside the index."""
+        file = index.folder / f"colours-{self.images}.json"
+        if not file.is_file():
+            write_json(file, principal_components(index, self.images).tolist())
+        self.components = np.array(read_json(file))
+
+    def get_params(self) -> dict[str, Any]:
+        """The colour that is added, of 255."""
+        weights = self.random_generator.normal(0, self.std, 3)
+        return {"colour": weights @ self.components}
+
+    def apply(self, img: NDArray[np.uint8], colour: NDArray[np.float64], **_: Any) -> Any:
+        """An (H, W, 3) image with the colour added."""
+        added: Any = (*colour.tolist(), 0.0)
+        return cv2.add(img, added)
+
+
+class CentreOrCornerCrop(A.ImageOnlyTransform):  # type: ignore[misc]
+    """One of five crops: the four corners' and the centre's (SPP-net, 3.1).
+
+    Args:
+        height: of the crop.
+        width: likewise.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__(p=1.0)
+        self.height, self.width = height, width
+
+    def get_params(self) -> dict[str, Any]:
+        """Shares of the room that is left, down and across."""
+        places = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
+        return {"place": places[int(self.random_generator.integers(len(places)))]}
+
+    def apply(self, img: NDArray[np.uint8], place: tuple[float, float], **_: Any) -> Any:
+        """The crop.
+
+        Raises:
+            UserError: the image is smaller.
+        """
+        room = (img.shape[0] - self.height, img.shape[1] - self.width)
+        if min(room) < 0:
+            raise UserError(
+                f"a crop of {self.height}×{self.width} does not fit an image of {img.shape[0]}×"
+                f"{img.shape[1]}: data.side_px must be at least backbone.input_px"
+            )
+        y, x = round(room[0] * place[0]), round(room[1] * place[1])
+        return img[y : y + self.height, x : x + self.width]
+
+
+def principal_components(index: ImageIndex, images: int) -> NDArray[np.float64]:
+    """The principal components of R, G, B as rows, each as long as its eigenvalue.
+
+    The eigenvalues are those of pixels in [0, 1], and the rows are to be added to pixels of 0 to
+    255: eigenvalues of the latter, in their squared units, would drown the image.
+    """
+    rows = np.random.default_rng(0).permutation(len(index))[:images]
+    count, total, products = 0, np.zeros(3), np.zeros((3, 3))
+    with progress("principal colours", len(rows)) as advance:
+        for row in rows.tolist():
+            pixels = read_image(index.path(row), SIDE_PX).reshape(-1, 3).astype(np.float64)
+            count += len(pixels)
+            total += pixels.sum(axis=0)
+            products += pixels.T @ pixels
+            advance(1)
+    mean = total / count
+    values, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
+    return (vectors * values / 255).T

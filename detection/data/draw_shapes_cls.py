@@ -1,0 +1,58 @@
+"""Draws a data set for classification: one shape an image, a folder for each class."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detection.data.draw_shapes import Drawn, ShapesOptions, add_object, developed
+from detection.data.shape_outlines import CLASSES
+from detection.data.textures import Pixels, background
+from detection.progress import progress
+
+OPTIONS = ShapesOptions(min_side_px=90, max_side_px=140, min_object=0.45, max_object=0.9)
+
+
+def draw_shapes_cls(root: str | None, download_to: str, train: int, test: int, seed: int) -> Path:
+    """The folder of a drawn data set, drawn on first use; see `draw_shapes`.
+
+    Args:
+        root: a folder that was drawn before; None draws below `download_to`.
+        download_to: where data sets are kept.
+        train: images a class.
+        test: likewise.
+        seed: of everything.
+    """
+    if root is not None:
+        return Path(root)
+    digest = hashlib.sha256(repr((train, test, seed, OPTIONS)).encode()).hexdigest()[:10]
+    folder = Path(download_to) / f"shapes_cls-{digest}"
+    if folder.is_dir():
+        return folder
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with progress("drawing shapes", len(CLASSES) * (train + test)) as advance:
+        for label, name in enumerate(CLASSES):
+            for number in range(train + test):
+                split = "train" if number < train else "test"
+                target = unfinished / split / name
+                target.mkdir(parents=True, exist_ok=True)
+                pixels = draw_one(name, np.random.default_rng([seed, label, number]))
+                path = target / f"{number:05d}.jpg"
+                cv2.imwrite(str(path), pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+                advance(1)
+    unfinished.rename(folder)
+    return folder
+
+
+def draw_one(name: str, generator: np.random.Generator) -> Pixels:
+    """An image, (H, W, 3) RGB, of one object."""
+    low, high = OPTIONS.min_side_px, OPTIONS.max_side_px
+    height, width = (int(side) for side in generator.integers(low, high + 1, size=2))
+    canvas = background(generator, height, width)
+    drawn: list[Drawn] = []
+    while not drawn:  # one of which too little would be seen is not drawn
+        add_object(canvas, drawn, generator, OPTIONS, name)
+    return developed(canvas, generator)

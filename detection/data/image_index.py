@@ -1,0 +1,136 @@
+"""Paths and labels of a data set's images as arrays on disk.
+
+They are memory-mapped: 1.28 million images open at once, and cost no worker memory of its own.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.errors import UserError
+from detection.files import read_json, write_json
+from detection.progress import progress
+
+log = logging.getLogger(__name__)
+
+ARRAYS = ("names", "ends", "labels")
+UPDATE_EVERY = 1000  # entries between two moves of the progress bar
+
+
+class ImageListing(Protocol):
+    """Images on disk in whatever layout, with the labels of each."""
+
+    root: Path
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of their labels."""
+        ...
+
+    def fingerprint(self, split: str) -> str:
+        """Something cheap that changes when the images of a split do."""
+        ...
+
+    def entries(self, split: str) -> Iterator[tuple[str, int | Sequence[int]]]:
+        """Path below the root and label of each image of "train" or "test".
+
+        The label is an index, or for images of several classes 1 (there), 0 (not counted) or
+        -1 (not there) for each class.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """The images of one split.
+
+    Attributes:
+        root: their folder.
+        names: all paths below the root, one behind the other, in UTF-8.
+        ends: (N,) int64: where each path ends.
+        labels: (N,) int32, or (N, C) int8 for images of several classes.
+        class_names: in the order of the labels.
+        folder: of the arrays.
+    """
+
+    root: Path
+    names: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+    labels: NDArray[Any]
+    class_names: list[str]
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def name(self, row: int) -> str:
+        """Path of an image below the root."""
+        start = int(self.ends[row - 1]) if row else 0
+        return bytes(self.names[start : int(self.ends[row])]).decode()
+
+    def path(self, row: int) -> Path:
+        """The file of an image."""
+        return self.root / self.name(row)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may be of several classes."""
+        return self.labels.ndim == 2
+
+
+def open_index(cache: Path, name: str, listing: ImageListing, split: str) -> ImageIndex:
+    """The index of a split, written on first use and whenever the images have changed.
+
+    Args:
+        cache: folder of caches.
+        name: what a person calls the data.
+        listing: what lists the images.
+        split: "train" or "test".
+
+    Raises:
+        UserError: the split has no image, or the listing finds the layout wrong.
+    """
+    key = f"{listing.root.resolve()} {split} {listing.fingerprint(split)}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = cache / "indices" / f"{name}-{split}-{digest}"
+    if not (folder / "classes.json").is_file():
+        write_index(folder, listing, split)
+    arrays = {a: np.load(folder / f"{a}.npy", mmap_mode="r") for a in ARRAYS}
+    class_names = read_json(folder / "classes.json")
+    return ImageIndex(listing.root, **arrays, class_names=class_names, folder=folder)
+
+
+def write_index(folder: Path, listing: ImageListing, split: str) -> None:
+    """List the images of a split once, and write what was found; appears whole or not at all."""
+    blob, ends, labels = bytearray(), [], []
+    with progress(f"indexing {split} images of {listing.root.name}", None) as advance:
+        for name, label in listing.entries(split):
+            blob += name.encode()
+            ends.append(len(blob))
+            labels.append(label)
+            if len(ends) % UPDATE_EVERY == 0:
+                advance(UPDATE_EVERY)
+    if not ends:
+        raise UserError(f"{listing.root} has no {split} images")
+    several = not isinstance(labels[0], int)
+    arrays: dict[str, NDArray[Any]] = {
+        "names": np.frombuffer(bytes(blob), np.uint8),
+        "ends": np.array(ends, np.int64),
+        "labels": np.array(labels, np.int8 if several else np.int32),
+    }
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for key, array in arrays.items():
+        np.save(unfinished / f"{key}.npy", array)
+    write_json(unfinished / "classes.json", listing.class_names)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    log.info("index of %d %s images written to %s", len(ends), split, folder)

@@ -1,0 +1,69 @@
+"""Classification: errors, confusions, and which images were told wrong."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+TOP = 5
+
+
+class TopKErrors(Metric):
+    """Keeps the best guesses for every image; top-1 and top-5 error are made from them.
+
+    Args:
+        num_classes: K.
+    """
+
+    full_state_update = False
+    rows: list[Tensor]
+    labels: list[Tensor]
+    guesses: list[Tensor]
+    scores: list[Tensor]
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        for name in ("rows", "labels", "guesses", "scores"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, labels: Tensor, rows: Tensor) -> None:
+        """Take in some images.
+
+        Args:
+            scores: (B, K).
+            labels: (B,).
+            rows: (B,) of the images in their index.
+        """
+        best = scores.float().topk(min(TOP, self.num_classes), dim=1)
+        self.rows.append(rows)
+        self.labels.append(labels)
+        self.guesses.append(best.indices)
+        self.scores.append(best.values)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`top1_error`, `top5_error`: shares of the images (top 5 of all classes if fewer)."""
+        right = self.joined("guesses") == self.joined("labels")[:, None]
+        return {
+            "top1_error": 1 - right[:, 0].double().mean(),
+            "top5_error": 1 - right.any(dim=1).double().mean(),
+        }
+
+    def joined(self, name: str) -> Tensor:
+        """A state as one tensor, whether or not it was gathered from several processes."""
+        value = getattr(self, name)
+        return torch.cat(value) if isinstance(value, list) else value
+
+    def table(self) -> dict[str, Tensor]:
+        """All that was kept, on the CPU, in the order of rows."""
+        kept = {n: self.joined(n).cpu() for n in ("rows", "labels", "guesses", "scores")}
+        order = kept["rows"].argsort()
+        return {name: value[order] for name, value in kept.items()}
+
+    def confusion(self) -> Tensor:
+        """(K, K) int64 on the CPU: images of class i that were told to be of class j."""
+        table = self.table()
+        pairs = table["labels"] * self.num_classes + table["guesses"][:, 0]
+        counts = torch.bincount(pairs, minlength=self.num_classes**2)
+        return counts.view(self.num_classes, self.num_classes)

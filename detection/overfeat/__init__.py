@@ -1,0 +1,1 @@
+"""OverFeat (Sermanet et al. 2013): dense classification with offset pooling."""

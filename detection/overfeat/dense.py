@@ -1,0 +1,158 @@
+"""OverFeat's dense classification: offset pooling, a sliding classifier (OverFeat, section 3.3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detection.backbones.backbone import Backbone
+from detection.backbones.receptive_field import side
+from detection.classification.classifier import Classifier, GridFeatures
+from detection.classification.views import Pixels, mirrored, resized
+from detection.errors import UserError
+
+NO_GRID = "views: only a network whose fc6 reads one grid can be read densely"
+
+
+def dense_logits(classifier: Classifier, images: Tensor, fine: bool) -> Tensor:
+    """Logits of the classifier slid over whole images, (B, K, h, w).
+
+    The convolutions are computed once. Their map is pooled at every offset (fine) or at none
+    (coarse), the fully connected layers slide over each pooled map as convolutions, and the
+    results of the offsets are interleaved: place (3 i + Δy, 3 j + Δx) is of offset Δ.
+
+    Where a side is not one that all offsets fill alike (see `fitting_sides`), the last
+    places of the smaller offsets are left out.
+
+    Args:
+        classifier: on a grid (`GridFeatures`), of a backbone whose last pooling is known.
+        images: (B, 3, H, W), all of one size.
+        fine: all offsets.
+
+    Raises:
+        UserError: the images are too small for one window, or the network is of another kind.
+    """
+    backbone = classifier.features.backbone
+    if not isinstance(classifier.features, GridFeatures) or backbone.pool is None:
+        raise UserError(NO_GRID)
+    maps = backbone.maps(backbone.normalize(images))
+    kernel, stride = backbone.pool
+    offsets = stride if fine else 1
+    grid = backbone.fc6_grid
+    sides = [(side - (offsets - 1) - kernel) // stride + 1 for side in maps.shape[2:]]
+    if min(sides) < grid:
+        raise UserError(
+            f"images of {images.shape[2]}×{images.shape[3]} pixels give a pooled map of "
+            f"{sides[0]}×{sides[1]}, but the classifier needs {grid}×{grid}: choose a larger scale"
+        )
+    reach = [(side - 1) * stride + kernel for side in sides]
+    pooled = [
+        F.max_pool2d(maps[:, :, y : y + reach[0], x : x + reach[1]], kernel, stride)
+        for y in range(offsets)
+        for x in range(offsets)
+    ]
+    logits = slide(classifier, torch.cat(pooled), grid)  # (offsets² · B, K, h, w)
+    return interleaved(logits, offsets)
+
+
+def slide(classifier: Classifier, pooled: Tensor, grid: int) -> Tensor:
+    """The fully connected layers as convolutions: (B, C, y, x) → (B, K, y − grid + 1, ...)."""
+    fc6, fc7, last = classifier.fc6, classifier.fc7, classifier.classifier
+    assert fc6 is not None
+    assert fc7 is not None
+    kernel = fc6.weight.view(fc6.out_features, -1, grid, grid)
+    hidden = F.relu(F.conv2d(pooled, kernel, fc6.bias))
+    hidden = F.relu(F.conv2d(hidden, fc7.weight[:, :, None, None], fc7.bias))
+    return F.conv2d(hidden, last.weight[:, :, None, None], last.bias)
+
+
+def interleaved(maps: Tensor, offsets: int) -> Tensor:
+    """(n² · B, K, h, w), offset after offset → (B, K, n h, n w)."""
+    _, classes, height, width = maps.shape
+    parts = maps.view(offsets, offsets, -1, classes, height, width)
+    spread = parts.permute(2, 3, 4, 0, 5, 1)  # B, K, h, Δy, w, Δx
+    return spread.reshape(-1, classes, height * offsets, width * offsets)
+
+
+def fitting_sides(backbone: Backbone) -> tuple[int, int]:
+    """The sides of inputs that all offsets fill alike, without a pixel left over.
+
+    They are first, first + step, ...: 245 + 36 k for the accurate network, as all published sides
+    are (table 5; ORIGINAL_FACTS, 3.3).
+    """
+    if backbone.pool is None:
+        raise UserError(NO_GRID)
+    kernel, stride = backbone.pool
+    cells = (backbone.fc6_grid - 1) * stride + kernel + stride - 1  # before the last pooling
+    first = 1
+    while map_side(backbone, first) < cells:
+        first += 1
+    return first, stride * backbone.field.stride
+
+
+def map_side(backbone: Backbone, side_px: int) -> int:
+    """Cells along a side of the map of an input."""
+    for layer in backbone.path:
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            k, s, p = (side(n) for n in (layer.kernel_size, layer.stride, layer.padding))
+            up = s - 1 if getattr(layer, "ceil_mode", False) else 0
+            side_px = (side_px + 2 * p - k + up) // s + 1
+    return side_px
+
+
+class DenseViews:
+    """Whole images at several scales, each read densely; the spatial maximum counts.
+
+    Args:
+        sizes: height and width of landscape images, as in table 5 (portraits are turned): the
+            paper does not say how images come to these sizes, and here they are scaled to them.
+            Or lengths of the shorter side, the longer following. All are moved to the nearest
+            that fits the network (see `fitting_sides`); those of table 5 fit the accurate one.
+        flip: mirrored too.
+        fine: pooled at all offsets.
+        softmax: the maximum is that of probabilities; False: of logits.
+    """
+
+    def __init__(
+        self, *, sizes: Sequence[Sequence[int] | int], flip: bool, fine: bool, softmax: bool
+    ) -> None:
+        if not sizes or any(not isinstance(s, int) and len(s) != 2 for s in sizes):
+            raise UserError(
+                "views: sizes needs pairs of height and width, such as [[245, 245]], or lengths "
+                "of the shorter side, such as [245]"
+            )
+        self.sizes = list(sizes)
+        self.flip, self.fine, self.softmax = flip, fine, softmax
+
+    def fit(self, side_px: int, backbone: Backbone) -> int:
+        """Learn which sides fit; the shorter side of the largest scale."""
+        self.first, self.step = fitting_sides(backbone)
+        return max(size if isinstance(size, int) else min(size) for size in self.sizes)
+
+    def __call__(self, pixels: Pixels) -> list[Pixels]:
+        """Each scale, then each mirrored."""
+        sizes = [self.size(wanted, pixels.shape[:2]) for wanted in self.sizes]
+        return mirrored([resized(pixels, *size) for size in sizes], self.flip)
+
+    def size(self, wanted: Sequence[int] | int, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width to which an image of some shape is scaled."""
+        if isinstance(wanted, int):
+            factor = wanted / min(shape)
+            height, width = (side * factor for side in shape)
+        else:
+            low, high = sorted(wanted)
+            height, width = (high, low) if shape[0] > shape[1] else (low, high)
+        return self.nearest(height), self.nearest(width)
+
+    def nearest(self, side_px: float) -> int:
+        """The nearest side that fits."""
+        return self.first + max(0, round((side_px - self.first) / self.step)) * self.step
+
+    @torch.no_grad()
+    def read(self, classifier: Classifier, views: Tensor) -> Tensor:
+        """The largest score of each class over all places."""
+        with classifier.autocast(views):
+            logits = dense_logits(classifier, views, self.fine).float()
+        scores = logits.softmax(dim=1) if self.softmax else logits
+        return scores.amax(dim=(2, 3))

@@ -1,0 +1,33 @@
+"""Features of whole images as SPP-net computes them (SPP-net, sections 2 and 3)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from detection.backbones.backbone import Backbone
+from detection.sppnet.features import pyramid_fc_layers
+from detection.sppnet.pyramid import Bins, SpatialPyramidPooling
+
+
+class PyramidFeatures(nn.Module):
+    """A pyramid over the map of an image of any size.
+
+    Args:
+        backbone: makes the map.
+        levels: (6, 3, 2, 1) or (4, 3, 2, 1) (section 3.1).
+        bins: see `SpatialPyramidPooling`.
+    """
+
+    def __init__(self, backbone: Backbone, *, levels: Sequence[int], bins: Bins) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pyramid = SpatialPyramidPooling(levels, bins)
+        self.out_features = backbone.channels * sum(n * n for n in levels)
+
+    def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """fc6 on the pyramid, and fc7."""
+        return pyramid_fc_layers(self.backbone, self.pyramid.levels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, sum of n² · C), bins one after the other, as the detector's."""
+        return self.pyramid(maps).flatten(1)

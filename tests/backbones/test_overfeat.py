@@ -1,0 +1,99 @@
+"""OverFeat's networks against the paper's tables, and the reader of the released weights."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from detection.backbones.averaged import googlenet, resnet
+from detection.backbones.facts import facts
+from detection.backbones.overfeat import overfeat_accurate, overfeat_fast
+from detection.classification.classifier import AverageFeatures, Classifier, GridFeatures
+from detection.errors import UserError
+
+INPUT = {"mean": [0.46] * 3, "std": [0.24] * 3}
+OPTIONS = {"weights": None, "class_order": None, "init_std": 0.01, **INPUT}
+FAST = {**OPTIONS, "width": 1.0, "input_px": 231}
+ACCURATE = {**OPTIONS, "width": 1.0, "input_px": 221}
+
+
+def classifier(backbone, classes=1000):
+    return Classifier(GridFeatures(backbone), classes, precision="float32")
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "parameters", "millions"),
+    [(overfeat_fast, FAST, 145_920_872, 2810), (overfeat_accurate, ACCURATE, 144_656_488, 5369)],
+)
+def test_parameters_and_connections_of_the_paper(make, options, parameters, millions):
+    """Tables 1, 3 and 4; the released files hold exactly so many numbers."""
+    with torch.device("meta"):
+        found = facts(classifier(make(**options)), options["input_px"], options["input_px"])
+    assert found.parameters == parameters
+    assert found.connections / 1e6 == pytest.approx(millions, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "sides"),
+    [
+        (overfeat_fast, FAST, [56, 28, 24, 12, 12, 12, 12]),
+        (overfeat_accurate, ACCURATE, [108, 36, 30, 15, 15, 15, 15, 15]),
+    ],
+)
+def test_maps_of_the_paper(make, options, sides):
+    """Tables 1 and 3; the 24×24 of table 1 stands behind the second convolution."""
+    with torch.device("meta"):
+        found = facts(classifier(make(**options)), options["input_px"], options["input_px"])
+    assert [height for kind, height, _ in found.maps if kind != "Linear"] == sides
+
+
+@pytest.mark.parametrize(("make", "count"), [(overfeat_fast, 8), (overfeat_accurate, 9)])
+def test_released_weights_are_read_in_order(tmp_path, make, count):
+    """Every layer's weights, then its bias; classes from the released order to the alphabetical."""
+    options = {**OPTIONS, "width": 0.05, "input_px": 64}
+    source = classifier(make(**options))
+    for bias in (p for p in source.parameters() if p.dim() == 1):
+        nn.init.normal_(bias)
+    layers = [m for m in source.modules() if isinstance(m, nn.Conv2d)]
+    layers += [source.fc6, source.fc7, source.classifier]
+    assert len(layers) == count
+    blocks = [p.detach().numpy().ravel() for m in layers for p in (m.weight, m.bias)]
+    np.concatenate(blocks).astype("<f4").tofile(tmp_path / "net_weight_0")
+    wnids = [f"n{(7 * n) % 1000:08d}" for n in range(1000)]  # not in alphabetical order
+    (tmp_path / "order.txt").write_text("\n".join(f"{w} some words" for w in wnids))
+    given = {"weights": str(tmp_path / "net_weight_0"), "class_order": str(tmp_path / "order.txt")}
+    made = make(**{**options, **given})
+    read = classifier(made)
+    image = torch.rand(1, 3, 240, 240)
+    theirs, ours = source(image)[0], read(image)[0]
+    for label in (0, 1, 999):
+        assert ours[label] == theirs[wnids.index(f"n{label:08d}")]
+    assert made.pretrained
+    with pytest.raises(UserError, match=r"has \d+ bytes, but this network's file has \d+"):
+        make(**{**options, **given, "width": 0.1})
+    (tmp_path / "order.txt").write_text("n00000001\n")
+    with pytest.raises(UserError, match="names 1 classes"):
+        make(**{**options, **given})
+
+
+def test_resnet_with_its_two_strides():
+    """25,557,032 parameters either way; the original halves the map before the 3×3."""
+    made = {}
+    for place in ("3x3", "1x1"):
+        net = resnet(blocks=[3, 4, 6, 3], stride_on=place, weights=None, input_px=224, **INPUT)
+        made[place] = Classifier(AverageFeatures(net), 1000, precision="float32")
+        assert sum(p.numel() for p in made[place].parameters()) == 25_557_032
+        assert net.field.stride == 32
+        assert net.maps(torch.zeros(1, 3, 64, 64)).shape == (1, 2048, 2, 2)
+    meta = {k: facts(v, 224, 224).connections for k, v in made.items()}
+    assert meta["3x3"] > meta["1x1"]
+    assert meta["1x1"] / 1e9 == pytest.approx(3.8, abs=0.1)  # He et al., table 1
+
+
+def test_googlenet_is_torchvisions():
+    net = googlenet(weights=None, input_px=224, **INPUT)
+    found = facts(Classifier(AverageFeatures(net), 1000, precision="float32"), 224, 224)
+    assert found.parameters == 6_624_904  # torchvision's documentation, without its two helpers
+    assert net.field.stride == 32
+    with pytest.raises(UserError, match="no fully connected layers"):
+        googlenet(weights=None, input_px=224, **INPUT).give_fc_layers()

@@ -1,0 +1,148 @@
+"""Classifiers, their views, their training, committees."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.models import alexnet as torchvision_alexnet
+
+from detection.backbones.alexnet import alexnet
+from detection.backbones.zf5 import zf5
+from detection.classification.classifier import Classifier, GridFeatures
+from detection.classification.committee import Committee
+from detection.classification.views import CropViews, ViewSet, WholeViews, with_shorter_side
+from detection.errors import UserError
+from detection.metrics.top_k import TopKErrors
+from detection.sppnet.image_features import PyramidFeatures
+
+INPUT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "weights": None}
+small = partial(zf5, width=0.05, padding="paper", normalization="channel", input_px=64, **INPUT)
+
+
+def spp(classes=6, levels=(3, 2, 1), seed=0):
+    torch.manual_seed(seed)
+    features = PyramidFeatures(small(), levels=levels, bins="adaptive")
+    return Classifier(features, classes, precision="float32").eval()
+
+
+def image(height=90, width=130, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_alexnet_is_torchvisions(tmp_path):
+    """The published last layer is used, for as many classes."""
+    theirs = torchvision_alexnet().eval()
+    torch.save(theirs.state_dict(), tmp_path / "alexnet.pth")
+    made = alexnet(width=1.0, input_px=224, **{**INPUT, "weights": str(tmp_path / "alexnet.pth")})
+    ours = Classifier(GridFeatures(made), 1000, precision="float32")
+    pixels = torch.rand(2, 3, 224, 224)
+    mean, std = (torch.tensor(INPUT[n]).view(3, 1, 1) for n in ("mean", "std"))
+    torch.testing.assert_close(ours(pixels), theirs((pixels - mean) / std), rtol=1e-4, atol=1e-5)
+
+
+def test_spp_takes_any_size():
+    net = spp()
+    for size in ((64, 64), (48, 80), (130, 70)):
+        assert net(torch.rand(2, 3, *size)).shape == (2, 6)
+
+
+def test_layers():
+    net = spp()
+    assert net.layers == ["conv1", "conv2", "conv3", "conv4", "conv5", "pool5", "fc6", "fc7",
+                          "logits"]  # fmt: skip
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    fc7 = net.activations(pixels, "fc7")
+    assert (fc7 >= 0).all()
+    torch.testing.assert_close(net.classifier(fc7), net(pixels))
+    torch.testing.assert_close(net.activations(pixels, "logits"), net(pixels))
+    maps = net.activations(pixels, "conv5")
+    torch.testing.assert_close(net.features(maps), net.activations(pixels, "pool5"))
+    assert net.activations(pixels, "conv2").shape[1] == net.features.backbone.conv[4].out_channels
+    with pytest.raises(UserError, match=r"layer=fc8: .*conv1, conv2"):
+        net.activations(pixels, "fc8")
+
+
+def test_ten_views_of_the_whole_image():
+    """SPP-net, 3.1: corners of the entire image, not of its central square."""
+    places = ["centre", "top_left", "top_right", "bottom_left", "bottom_right"]
+    views = CropViews(resize_px=None, crop_px=None, places=places, flip=True)
+    views.fit(80, small())
+    pixels = image()
+    made = views(pixels)
+    whole = with_shorter_side(pixels, 80)
+    assert whole.shape[:2] == (80, 116)
+    corners = [(8, 26), (0, 0), (0, 52), (16, 0), (16, 52)]
+    for (y, x), view, mirror in zip(corners, made[:5], made[5:], strict=True):
+        assert (view == whole[y : y + 64, x : x + 64]).all()
+        assert (mirror == view[:, ::-1]).all()
+
+
+def test_bad_views():
+    with pytest.raises(UserError, match=r"\['middle'\] are unknown"):
+        CropViews(resize_px=None, crop_px=None, places=["middle"], flip=False)
+    views = CropViews(resize_px=60, crop_px=None, places=["centre"], flip=False)
+    with pytest.raises(UserError, match="crop of 64 does not fit a side of 60"):
+        views.fit(256, small())
+    with pytest.raises(UserError, match="at least one kind"):
+        ViewSet({"crops": None})
+
+
+def test_scores_are_the_mean_over_all_views():
+    """8 crops and 2 whole images (SPP-net, table 1), each as a batch of its own."""
+    net = spp()
+    corners = ["top_left", "top_right", "bottom_left", "bottom_right"]
+    views = ViewSet({
+        "crops": CropViews(resize_px=None, crop_px=None, places=corners, flip=True),
+        "whole": WholeViews(resize_px=None, flip=True),
+        "off": None,
+    })  # fmt: skip
+    views.fit(80, net.features.backbone)
+    pictures = [image(seed=1), image(120, 90, seed=2), image(seed=3)]
+    batch = [
+        [[torch.from_numpy(v.transpose(2, 0, 1).copy()) for v in kind] for kind in views(p)]
+        for p in pictures
+    ]
+    found = views.scores(net, batch)
+    for kinds, scores in zip(batch, found, strict=True):
+        each = [net(view[None]).softmax(dim=1)[0] for kind in kinds for view in kind]
+        assert len(each) == 10
+        torch.testing.assert_close(scores, torch.stack(each).mean(dim=0))
+
+
+def test_a_committee_is_the_mean_of_its_members():
+    members = [spp(seed=n) for n in range(3)]
+    views = ViewSet({"whole": WholeViews(resize_px=None, flip=False)})
+    views.fit(80, members[0].features.backbone)
+    batch = [[[torch.from_numpy(v.transpose(2, 0, 1).copy()) for v in views(image())[0]]]]
+    mean = torch.stack([views.scores(m, batch) for m in members]).mean(dim=0)
+    torch.testing.assert_close(Committee(members).scores(views, batch), mean)
+    with pytest.raises(UserError, match=r"different numbers of classes: \[4, 6\]"):
+        Committee([spp(), spp(classes=4)])
+
+
+@pytest.mark.parametrize("classes", [3, 12])
+def test_top_k_errors_are_torchmetrics(classes):
+    from torchmetrics.functional.classification import multiclass_accuracy
+
+    torch.manual_seed(0)
+    scores, labels = torch.rand(50, classes), torch.randint(classes, (50,))
+    metric = TopKErrors(classes)
+    for part in (slice(0, 20), slice(20, 50)):
+        metric.update(scores[part], labels[part], torch.arange(50)[part])
+    found = metric.compute()
+    for name, k in (("top1_error", 1), ("top5_error", min(5, classes))):
+        right = multiclass_accuracy(scores, labels, classes, average="micro", top_k=k)
+        assert float(found[name]) == pytest.approx(1 - float(right))
+    confusion = metric.confusion()
+    assert confusion.sum() == 50
+    assert confusion[labels[0], scores[0].argmax()] >= 1
+    assert 1 - confusion.trace() / 50 == pytest.approx(float(found["top1_error"]))
+
+
+def test_the_smaller_training_size_is_the_resized_crop():
+    """SPP-net, 2.3: the same content at 180 as at 224."""
+    squares = torch.rand(1, 3, 224, 224)
+    smaller = F.interpolate(squares, size=(180, 180), mode="bilinear", antialias=True)
+    assert abs(float(smaller.mean() - squares.mean())) < 1e-3

@@ -1,0 +1,133 @@
+"""Dense classification against naive forms, and against the paper's table 5."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from detection.backbones.overfeat import overfeat_accurate, overfeat_fast
+from detection.classification.classifier import Classifier, GridFeatures
+from detection.errors import UserError
+from detection.overfeat.dense import DenseViews, dense_logits, fitting_sides, map_side
+
+OPTIONS = {
+    "weights": None,
+    "class_order": None,
+    "init_std": None,
+    "mean": [0.46] * 3,
+    "std": [0.24] * 3,
+    "width": 0.05,
+}
+TABLE5 = [  # input, layer 5 before pooling, classifier map per offset, interleaved
+    ((245, 245), (17, 17), (1, 1), (3, 3)),
+    ((281, 317), (20, 23), (2, 3), (6, 9)),
+    ((317, 389), (23, 29), (3, 5), (9, 15)),
+    ((389, 461), (29, 35), (5, 7), (15, 21)),
+    ((425, 497), (32, 38), (6, 8), (18, 24)),
+    ((461, 569), (35, 44), (7, 10), (21, 30)),
+]
+
+
+@pytest.fixture(scope="module")
+def accurate():
+    torch.manual_seed(0)
+    backbone = overfeat_accurate(input_px=221, **OPTIONS)
+    return Classifier(GridFeatures(backbone), 7, precision="float32").eval()
+
+
+@pytest.mark.parametrize(("size", "before", "per_offset", "whole"), TABLE5)
+def test_table_5(accurate, size, before, per_offset, whole):
+    """The two misprints of its fifth row mended (PAPER_FACTS)."""
+    backbone = accurate.features.backbone
+    assert tuple(map_side(backbone, side) for side in size) == before
+    assert backbone.maps(torch.zeros(1, 3, *size)).shape[2:] == before
+    image = torch.rand(1, 3, *size)
+    assert dense_logits(accurate, image, fine=False).shape[2:] == per_offset
+    assert dense_logits(accurate, image, fine=True).shape[2:] == whole
+
+
+def test_published_sides_are_those_that_fit(accurate):
+    """29 modulo 36 (ORIGINAL_FACTS, 3.3)."""
+    assert fitting_sides(accurate.features.backbone) == (245, 36)
+    fast = overfeat_fast(input_px=231, **OPTIONS)
+    first, step = fitting_sides(fast)
+    assert (first, step) == (247, 32)
+    for side in (first, first + step):
+        assert (map_side(fast, side) - 1) % 2 == 0
+        assert map_side(fast, side - 1) < map_side(fast, side)
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_equals_the_network_on_each_window_of_the_map(accurate, fine):
+    """Place (y, x) of the result reads 15×15 cells from (y, x), or from three times that."""
+    image = torch.rand(2, 3, 281, 317)
+    dense = dense_logits(accurate, image, fine)
+    maps = accurate.features.backbone.maps(accurate.features.backbone.normalize(image))
+    step = 1 if fine else 3
+    for y in range(dense.shape[2]):
+        for x in range(dense.shape[3]):
+            window = maps[:, :, y * step : y * step + 15, x * step : x * step + 15]
+            torch.testing.assert_close(
+                dense[:, :, y, x], accurate.logits(F.max_pool2d(window, 3, 3).flatten(1))
+            )
+
+
+def test_equals_the_network_on_each_crop():
+    """Window (y, x) is a crop of the image 12 pixels further for each place.
+
+    Exactly so without padding, which in a crop is zero and in the image what lies beside the crop.
+    """
+    torch.manual_seed(0)
+    backbone = overfeat_accurate(input_px=317, **OPTIONS)
+    for layer in backbone.conv:
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = (0, 0)
+    net = Classifier(GridFeatures(backbone), 5, precision="float32").eval()
+    assert backbone.maps(torch.zeros(1, 3, 317, 317)).shape[2:] == (15, 15)
+    image = torch.rand(1, 3, 317 + 60, 317 + 24)
+    dense = dense_logits(net, image, fine=True)
+    assert dense.shape[2:] == (6, 3)
+    for y in range(6):
+        for x in range(3):
+            crop = image[:, :, 12 * y : 12 * y + 317, 12 * x : 12 * x + 317]
+            torch.testing.assert_close(dense[:, :, y, x], net(crop), rtol=1e-4, atol=1e-4)
+
+
+def test_sides_that_do_not_fit_lose_the_last_places(accurate):
+    """All offsets have as many places as the last one; none is made up."""
+    whole = dense_logits(accurate, image := torch.rand(1, 3, 295, 295), fine=True)
+    maps = accurate.features.backbone.maps(accurate.features.backbone.normalize(image))
+    assert maps.shape[2] == 21  # of which the three offsets fill 20
+    assert whole.shape[2:] == (6, 6)
+
+
+def test_too_small_says_so(accurate):
+    with pytest.raises(UserError, match=r"221×221 pixels give a pooled map of 4×4.*needs 5×5"):
+        dense_logits(accurate, torch.rand(1, 3, 221, 221), fine=True)
+    assert dense_logits(accurate, torch.rand(1, 3, 221, 221), fine=False).shape[2:] == (1, 1)
+
+
+def dense_views(net, sizes, **changes):
+    views = DenseViews(sizes=sizes, **{"flip": False, "fine": True, "softmax": True, **changes})
+    views.fit(256, net.features.backbone)
+    return views
+
+
+def test_views_are_scaled_turned_and_mirrored(accurate):
+    views = dense_views(accurate, [[281, 317], [245, 245]], flip=True)
+    portrait = np.random.default_rng(0).integers(0, 255, (300, 200, 3), np.uint8)
+    made = views(portrait)
+    assert [v.shape[:2] for v in made] == [(317, 281), (245, 245)] * 2
+    assert (made[2] == made[0][:, ::-1]).all()
+    fitted = dense_views(accurate, [300])(portrait)
+    assert fitted[0].shape[:2] == (461, 317)  # 300 → 317, 450 → 461
+
+
+def test_score_is_the_largest_of_any_place(accurate):
+    image = torch.randint(0, 256, (1, 3, 281, 281), dtype=torch.uint8)
+    every = dense_logits(accurate, image, fine=True)
+    raw = dense_views(accurate, [281], softmax=False).read(accurate, image)
+    torch.testing.assert_close(raw, every.flatten(2).max(dim=2).values)
+    soft = dense_views(accurate, [281]).read(accurate, image)
+    torch.testing.assert_close(soft, every.softmax(dim=1).flatten(2).max(dim=2).values)
