@@ -3,35 +3,78 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from detection.errors import UserError
 
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+MISSING = "image {} is missing: restore it, or take it off its list"
 
-def read_image(path: Path, min_side_px: int | None = None) -> NDArray[np.uint8]:
+
+def read_image(path: Path) -> NDArray[np.uint8]:
     """The pixels of an image file, (H, W, 3) RGB, whatever its mode (grey, CMYK, palette, 16 bits).
 
     Pixels stay in their stored order (no EXIF turn), as annotations count them.
-
-    Args:
-        path: of the file.
-        min_side_px: a JPEG whose shorter side is at least twice, four or eight times as long is
-            decoded at a half, a quarter or an eighth of its size: cheaper than decoding it whole.
 
     Raises:
         UserError: the file is missing, truncated or not an image.
     """
     with opened(path) as image:
-        if min_side_px is not None:
-            factor = max(1, min(image.size) // min_side_px)
-            image.draft(None, (image.width // factor, image.height // factor))
         if image.mode.startswith("I"):  # Pillow would cut 16 bits off at 255
             grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)
         return np.array(image.convert("RGB"))
+
+
+def read_reduced(path: Path, side_px: int) -> NDArray[np.uint8]:
+    """An image that will be scaled to a shorter side of `side_px`: as `read_image`, but faster.
+
+    A JPEG whose shorter side is at least twice, four or eight times as long is decoded at a half,
+    a quarter or an eighth of its size. OpenCV decodes whole JPEGs of three colours; Pillow all
+    others, for OpenCV fills up what is missing of a truncated file without a word.
+
+    Raises:
+        UserError: the file is missing, truncated or not an image.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(MISSING.format(path)) from None
+    frame = jpeg_frame(content)
+    if frame is None or frame[2] != 3 or not content.endswith(JPEG_END):
+        return read_image(path)
+    reduce = max(r for r in REDUCED if r * side_px <= min(frame[:2]) or r == 1)
+    flags = REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if pixels is None:
+        return read_image(path)
+    return pixels if reduce == 1 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def jpeg_frame(content: bytes) -> tuple[int, int, int] | None:
+    """Height, width and number of colours of a JPEG; None for what is no JPEG of 8 bits."""
+    place = 2
+    if not content.startswith(JPEG_START):
+        return None
+    while place + 10 <= len(content) and content[place] == 0xFF:
+        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
+            bits, rest = content[place + 4], content[place + 5 : place + 10]
+            height, width = int.from_bytes(rest[:2], "big"), int.from_bytes(rest[2:4], "big")
+            return (height, width, rest[4]) if bits == 8 else None
+        place += 2 + length
+    return None
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -47,7 +90,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     except FileNotFoundError:
-        raise UserError(f"image {path} is missing: restore it, or take it off its list") from None
+        raise UserError(MISSING.format(path)) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"image {path} cannot be decoded ({error}): replace the file, or take it off its list"

@@ -31,6 +31,7 @@ from detection.errors import UserError
 from detection.files import read_json, write_json, write_text
 from detection.memory import keep_freed_memory
 from detection.report.classification import ClassificationOutcome
+from detection.report.multi_label import MultiLabelOutcome
 from detection.report.outcome import Outcome
 from detection.run_config import plain, refuse_other_config
 from detection.stage import Stage
@@ -212,7 +213,7 @@ def test(
     data: Data,
     views: dict[str, Any] | None,
     loggers: list[Logger],
-) -> Outcome | ClassificationOutcome:
+) -> Outcome | ClassificationOutcome | MultiLabelOutcome:
     """Look at every test image, each once whatever the number of processes."""
     detector.requires_grad_(False)
     stage: DetectionStage | ClassificationTest
@@ -229,6 +230,8 @@ def test(
     seconds = {"test": time.monotonic() - start}
     if isinstance(stage, DetectionStage):
         return Outcome(stage.data, stage.curves, stage.tables, seconds)
+    if stage.curves:
+        return MultiLabelOutcome(stage.data, stage.curves, seconds)
     return ClassificationOutcome(
         stage.data, stage.figures, stage.table, stage.confusion, stage.detector, seconds
     )

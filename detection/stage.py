@@ -30,6 +30,10 @@ class Stage(pl.LightningModule):
         self.seed = seed
         self.seconds_before = 0.0  # of earlier starts of this stage
 
+    def setup(self, stage: str) -> None:
+        """Tell the data of the trainer: its loaders give each process its own share."""
+        self.data.trainer = self.trainer
+
     def is_needed(self) -> bool:
         """Whether this stage has something to do for this detector."""
         return True

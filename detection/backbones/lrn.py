@@ -78,7 +78,8 @@ class Normalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Tensor, groups: int, alpha: float, k: float) -> Tensor:
         """See the class."""
-        with torch.autocast(x.device.type, enabled=False):  # it would turn parts into float32
+        kind = "cpu" if x.is_meta else x.device.type
+        with torch.autocast(kind, enabled=False):  # it would turn parts into float32
             return Normalize.compute(ctx, x, window, groups, alpha, k)
 
     @staticmethod

@@ -9,6 +9,8 @@ from detection.classification.committee import Committee
 from detection.classification.views import ViewSet
 from detection.data.classification_data import ClassificationData, Viewed
 from detection.metrics.top_k import TopKErrors
+from detection.metrics.voc_ap import PRCurve
+from detection.metrics.voc_classification import VOCClassificationAP
 from detection.stage import Stage
 
 BATCH = 16  # images whose views go through the network together
@@ -36,9 +38,12 @@ class ClassificationTest(Stage):
         assert isinstance(first, Classifier)
         views.fit(data.side_px, first.features.backbone)
         self.views = views
-        self.errors = TopKErrors(first.num_classes)
+        several = data.indices["test"].multi_label
+        self.errors = None if several else TopKErrors(first.num_classes)
+        self.precision = VOCClassificationAP(first.num_classes) if several else None
         self.table: dict[str, torch.Tensor] = {}
         self.confusion = torch.zeros(0, 0, dtype=torch.long)
+        self.curves: list[PRCurve] = []
         self.figures: dict[str, float] = {}
 
     def test_dataloader(self) -> DataLoader[list[Viewed]]:
@@ -50,10 +55,17 @@ class ClassificationTest(Stage):
         scores = self.detector.scores(self.views, [image.views for image in batch])
         labels = torch.stack([image.label for image in batch])
         rows = torch.tensor([image.row for image in batch], device=labels.device)
-        self.errors.update(scores, labels, rows)
+        metric = self.errors or self.precision
+        assert metric is not None
+        metric.update(scores, labels, rows)
 
     def on_test_epoch_end(self) -> None:
         """Bring the guesses of all processes together."""
+        if self.precision is not None:
+            with self.precision.sync_context():
+                self.curves = self.precision.curves()
+            return
+        assert self.errors is not None
         self.figures = {name: float(value) for name, value in self.errors.compute().items()}
         with self.errors.sync_context():
             self.table = self.errors.table()

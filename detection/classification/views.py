@@ -173,9 +173,9 @@ def with_shorter_side(pixels: Pixels, side_px: int) -> Pixels:
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
-    """An image of another size; made smaller by areas, larger by bilinear interpolation."""
-    smaller = height < pixels.shape[0] or width < pixels.shape[1]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    """An image of another size, bilinear as in training; by areas where that would skip pixels."""
+    much_smaller = 2 * height <= pixels.shape[0] or 2 * width <= pixels.shape[1]
+    how = cv2.INTER_AREA if much_smaller else cv2.INTER_LINEAR
     scaled: Any = cv2.resize(pixels, (width, height), interpolation=how)
     return np.asarray(scaled, np.uint8)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detection.data.image_index import ImageIndex
 from detection.errors import UserError
 from detection.files import read_json, write_json
-from detection.images import read_image
+from detection.images import read_reduced
 from detection.progress import progress
 
 SIDE_PX = 64  # images are decoded small: only their colours count
@@ -92,7 +92,7 @@ def principal_components(index: ImageIndex, images: int) -> NDArray[np.float64]:
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     with progress("principal colours", len(rows)) as advance:
         for row in rows.tolist():
-            pixels = read_image(index.path(row), SIDE_PX).reshape(-1, 3).astype(np.float64)
+            pixels = read_reduced(index.path(row), SIDE_PX).reshape(-1, 3).astype(np.float64)
             count += len(pixels)
             total += pixels.sum(axis=0)
             products += pixels.T @ pixels

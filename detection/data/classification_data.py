@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detection.data.image_index import ImageIndex, ImageListing, open_index
 from detection.data.sampler import ShardSampler
-from detection.images import read_image
+from detection.images import read_reduced
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class AugmentedImages(Dataset[Labelled]):
 
     def __getitem__(self, row_and_seed: tuple[int, int]) -> Labelled:
         row, seed = row_and_seed
-        pixels = read_image(self.index.path(row), self.decode_px)
+        pixels = read_reduced(self.index.path(row), self.decode_px)
         self.augmentation.set_random_seed(seed)
         squares = [self.augmentation(image=pixels)["image"] for _ in range(self.count)]
         label = torch.tensor(int(self.index.labels[row]))
@@ -195,7 +195,7 @@ class ViewedImages(Dataset[Any]):
 
     def __getitem__(self, place: int) -> Viewed:
         row = int(self.rows[place])
-        views = self.views(read_image(self.index.path(row), self.views.decode_px))
+        views = self.views(read_reduced(self.index.path(row), self.views.decode_px))
         label = torch.from_numpy(np.asarray(self.index.labels[row], np.int64))
         return Viewed([[as_tensor(v) for v in some] for some in views], label, row)
 

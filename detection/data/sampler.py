@@ -7,7 +7,10 @@ from torch.utils.data import DistributedSampler
 
 
 class ShardSampler(DistributedSampler[Any]):
-    """Every image exactly once over all processes, in order: rank, rank + world, ...
+    """Every image once over all processes, in order: rank, rank + world, ...
+
+    A process for which none is left takes the last image too, for Lightning waits for all: who
+    measures must tell images apart by their number.
 
     Lightning leaves an instance of `DistributedSampler` alone where it would otherwise add its
     own, which repeats images until the processes hold equally many.
@@ -19,7 +22,7 @@ class ShardSampler(DistributedSampler[Any]):
     """
 
     def __init__(self, length: int, rank: int, world_size: int) -> None:
-        self.indices = range(rank, length, world_size)
+        self.indices = range(rank, length, world_size) or range(length - 1, length)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)

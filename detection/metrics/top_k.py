@@ -44,7 +44,8 @@ class TopKErrors(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """`top1_error`, `top5_error`: shares of the images (top 5 of all classes if fewer)."""
-        right = self.joined("guesses") == self.joined("labels")[:, None]
+        table = self.table()
+        right = table["guesses"] == table["labels"][:, None]
         return {
             "top1_error": 1 - right[:, 0].double().mean(),
             "top5_error": 1 - right.any(dim=1).double().mean(),
@@ -56,10 +57,10 @@ class TopKErrors(Metric):
         return torch.cat(value) if isinstance(value, list) else value
 
     def table(self) -> dict[str, Tensor]:
-        """All that was kept, on the CPU, in the order of rows."""
+        """All that was kept, on the CPU, in the order of rows, each of them once."""
         kept = {n: self.joined(n).cpu() for n in ("rows", "labels", "guesses", "scores")}
-        order = kept["rows"].argsort()
-        return {name: value[order] for name, value in kept.items()}
+        first = first_of_each(kept["rows"])
+        return {name: value[first] for name, value in kept.items()}
 
     def confusion(self) -> Tensor:
         """(K, K) int64 on the CPU: images of class i that were told to be of class j."""
@@ -67,3 +68,15 @@ class TopKErrors(Metric):
         pairs = table["labels"] * self.num_classes + table["guesses"][:, 0]
         counts = torch.bincount(pairs, minlength=self.num_classes**2)
         return counts.view(self.num_classes, self.num_classes)
+
+
+def first_of_each(rows: Tensor) -> Tensor:
+    """Places of the first of each number, in the order of the numbers.
+
+    >>> first_of_each(torch.tensor([4, 2, 4, 3])).tolist()
+    [1, 3, 0]
+    """
+    order = rows.argsort(stable=True)
+    new = torch.ones(len(rows), dtype=torch.bool)
+    new[1:] = rows[order[1:]] != rows[order[:-1]]
+    return order[new]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detection.data.classification_data import ClassificationData
 from detection.files import write_json
-from detection.images import read_image
+from detection.images import read_reduced
 from detection.report.html import write_page, write_picture
 from detection.report.plots import INK, STYLE, svg
 from detection.report.tables import error_table
@@ -122,7 +122,7 @@ class ClassificationOutcome:
         ]
         truth = names[int(self.table["labels"][place])]
         return Picture(
-            index.name(row), read_image(index.path(row), 240), f"{truth}: {', '.join(guesses)}"
+            index.name(row), read_reduced(index.path(row), 240), f"{truth}: {', '.join(guesses)}"
         )
 
 

@@ -1,20 +1,22 @@
 """Classifiers, their views, their training, committees."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torchvision.models import alexnet as torchvision_alexnet
 
 from detection.backbones.alexnet import alexnet
 from detection.backbones.zf5 import zf5
 from detection.classification.classifier import Classifier, GridFeatures
 from detection.classification.committee import Committee
+from detection.classification.training import ClassificationStage
 from detection.classification.views import CropViews, ViewSet, WholeViews, with_shorter_side
 from detection.errors import UserError
 from detection.metrics.top_k import TopKErrors
+from detection.regions.schedules import drops
 from detection.sppnet.image_features import PyramidFeatures
 
 INPUT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "weights": None}
@@ -129,7 +131,7 @@ def test_top_k_errors_are_torchmetrics(classes):
     torch.manual_seed(0)
     scores, labels = torch.rand(50, classes), torch.randint(classes, (50,))
     metric = TopKErrors(classes)
-    for part in (slice(0, 20), slice(20, 50)):
+    for part in (slice(20, 50), slice(0, 20), slice(3, 4)):  # one image twice, as by two processes
         metric.update(scores[part], labels[part], torch.arange(50)[part])
     found = metric.compute()
     for name, k in (("top1_error", 1), ("top5_error", min(5, classes))):
@@ -141,8 +143,49 @@ def test_top_k_errors_are_torchmetrics(classes):
     assert 1 - confusion.trace() / 50 == pytest.approx(float(found["top1_error"]))
 
 
-def test_the_smaller_training_size_is_the_resized_crop():
-    """SPP-net, 2.3: the same content at 180 as at 224."""
-    squares = torch.rand(1, 3, 224, 224)
-    smaller = F.interpolate(squares, size=(180, 180), mode="bilinear", antialias=True)
-    assert abs(float(smaller.mean() - squares.mean())) < 1e-3
+def training(**changes):
+    options = {
+        "sizes_px": [64, 48],
+        "alternate": "epoch",
+        "batch_size": 4,
+        "epochs": 4,
+        "optimizer": partial(torch.optim.SGD, lr=0.1),
+        "schedule": partial(drops, at=[0.5], factor=0.5),
+        "dropout": 0.0,
+        "clip_norm": None,
+        "max_steps": None,
+    }
+    return ClassificationStage(spp(), SimpleNamespace(side_px=80), **{**options, **changes})
+
+
+@pytest.mark.parametrize(
+    ("alternate", "sizes"), [("epoch", [64, 64, 48, 48, 64]), ("step", [64, 48, 64, 48, 64])]
+)
+def test_sizes_alternate_by_epoch_or_step(alternate, sizes):
+    """SPP-net, 2.3; a function of the step's number, so that all processes agree."""
+    stage = training(alternate=alternate)
+    found = []
+    for step in range(5):
+        stage._trainer = SimpleNamespace(current_epoch=step // 2, global_step=step)
+        found.append(stage.size_now())
+    assert found == sizes
+
+
+def test_the_smaller_size_is_the_resized_crop(monkeypatch):
+    """SPP-net, 2.3: the same content at 48 as at 64, not a smaller crop."""
+    stage = training(sizes_px=[48])
+    stage._trainer = SimpleNamespace(current_epoch=0, global_step=0)
+    monkeypatch.setattr(stage, "log", lambda *_, **__: None)
+    seen = []
+    stage.detector.forward = lambda images, dropout: seen.append(images) or torch.zeros(2, 6)
+    squares = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    squares[:, :, :32] = 255
+    stage.training_step((squares, torch.tensor([0, 1])), 0)
+    assert seen[0].shape == (2, 3, 48, 48)
+    assert seen[0][:, :, :23].min() > 0.99
+    assert seen[0][:, :, 25:].max() < 0.01
+
+
+def test_bad_sizes_are_refused():
+    with pytest.raises(UserError, match="sizes_px needs positive numbers"):
+        training(sizes_px=[])

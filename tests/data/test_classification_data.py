@@ -22,7 +22,7 @@ from detection.data.tiny_imagenet import TinyImageNet
 from detection.data.voc_annotation import VOCObject
 from detection.data.voc_cls import VOCClassification
 from detection.errors import UserError
-from detection.images import read_image
+from detection.images import read_image, read_reduced
 from detection.run_config import plain
 
 
@@ -166,20 +166,41 @@ def test_images_of_every_mode_are_read(tmp_path, mode):
         image = Image.fromarray(grey).convert("L" if mode == "P" else "RGB").convert(mode)
     path = tmp_path / ("a.jpg" if mode in ("L", "CMYK") else "a.png")
     image.save(path)
-    pixels = read_image(path)
-    assert pixels.shape == (40, 50, 3)
-    assert abs(pixels[:, :, 0].astype(int) - grey).max() <= 8
+    for pixels in (read_image(path), read_reduced(path, 30)):
+        assert pixels.shape == (40, 50, 3)
+        assert abs(pixels[:, :, 0].astype(int) - grey).max() <= 8
 
 
 def test_large_jpegs_are_decoded_small_and_exif_is_left_alone(tmp_path):
     write_image(tmp_path / "a.jpg", 0, (400, 640))
-    assert read_image(tmp_path / "a.jpg", 100).shape == (100, 160, 3)
-    assert read_image(tmp_path / "a.jpg", 150).shape == (200, 320, 3)
-    assert read_image(tmp_path / "a.jpg", 256).shape == (400, 640, 3)
+    assert read_reduced(tmp_path / "a.jpg", 100).shape == (100, 160, 3)
+    assert read_reduced(tmp_path / "a.jpg", 150).shape == (200, 320, 3)
+    assert read_reduced(tmp_path / "a.jpg", 256).shape == (400, 640, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned
     Image.open(tmp_path / "a.jpg").save(tmp_path / "b.jpg", exif=exif)
-    assert read_image(tmp_path / "b.jpg").shape == (400, 640, 3)
+    for read in (read_image(tmp_path / "b.jpg"), read_reduced(tmp_path / "b.jpg", 256)):
+        assert read.shape == (400, 640, 3)
+
+
+def test_both_readers_give_the_same_pixels(tmp_path):
+    generator = np.random.default_rng(0)
+    colours = Image.fromarray(generator.integers(0, 255, (12, 16, 3), np.uint8)).resize((160, 120))
+    for options in ({"quality": 90}, {"quality": 75, "progressive": True}):
+        colours.save(tmp_path / "a.jpg", **options)
+        whole, fast = read_image(tmp_path / "a.jpg"), read_reduced(tmp_path / "a.jpg", 100)
+        assert abs(whole.astype(int) - fast).max() <= 2
+
+
+def test_truncated_images_are_never_filled_up(tmp_path):
+    write_image(tmp_path / "a.jpg", 0, (100, 120))
+    whole = (tmp_path / "a.jpg").read_bytes()
+    for kept in (len(whole) - 5, len(whole) // 2, 100, 3):
+        (tmp_path / "a.jpg").write_bytes(whole[:kept])
+        with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
+            read_reduced(tmp_path / "a.jpg", 50)
+    with pytest.raises(UserError, match=r"b\.jpg is missing"):
+        read_reduced(tmp_path / "b.jpg", 50)
 
 
 def test_a_corrupt_image_is_named(tmp_path):
@@ -210,7 +231,7 @@ def test_principal_colours_are_numpys(tmp_path):
     """Against the eigenvectors of all pixels' covariance; and a run keeps them."""
     root = class_folders(tmp_path / "data")
     index = open_index(tmp_path / "cache", "some", ClassFolders(root), "train")
-    pixels = np.concatenate([read_image(index.path(row), 64).reshape(-1, 3) for row in range(12)])
+    pixels = np.concatenate([read_reduced(index.path(row), 64).reshape(-1, 3) for row in range(12)])
     covariance = np.cov(pixels.T / 255.0, bias=True)
     found = principal_components(index, 100) / 255
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.eigvalsh(covariance))

@@ -131,7 +131,7 @@ def test_missing_root(tmp_path):
         data(tmp_path / "gone").read()
     with pytest.raises(UserError, match=r"JPEGImages is missing: data\.root="):
         data(tmp_path).read()
-    with pytest.raises(UserError, match=r"data\.root= must name a folder"):
+    with pytest.raises(UserError, match=r"data\.root= must name the folder"):
         existing_folder(None)
 
 
@@ -202,6 +202,11 @@ def test_proposals_come_with_samples(folder, tmp_path):
 def test_every_image_exactly_once_over_all_processes(world, length):
     seen = [i for rank in range(world) for i in ShardSampler(length, rank, world)]
     assert sorted(seen) == list(range(length))
+
+
+def test_a_process_without_images_takes_one_too():
+    """Lightning waits for all processes at each epoch's end."""
+    assert list(ShardSampler(2, 3, 5)) == [1]
 
 
 def test_voc_release_is_found_at_any_depth(fake_voc, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 from conftest import FakeVOC
+from fake_cls import kaggle
 from fake_det import small_det
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -17,6 +18,8 @@ from detection.files import read_json
 from detection.runs import train
 
 QUICK = (
+    "overfeat/table2/fast_1_scale_fine",
+    "sppnet/table1/spp6_multi_whole",
     "sppnet/table6/ftfc7_bb_5scale",
     "rcnn/table4/ft_val1_train1000_bb",
 )
@@ -25,7 +28,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS if na
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory) -> dict[str, Path]:
-    """A root for each data set: VOC's years with objects of all classes, ILSVRC DET."""
+    """A root for each data set: VOC's years with objects of all classes, ILSVRC DET and CLS."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         names = list(compose("train", ["data=voc07"]).data.classes)
     roots = {}
@@ -46,6 +49,7 @@ def trees(tmp_path_factory) -> dict[str, Path]:
             next((roots["ilsvrc_det"] / "ILSVRC/Data/DET/val").iterdir()).read_bytes()
         )
     (roots["ilsvrc_det"] / "ILSVRC/ImageSets/DET/test.txt").write_text("test0 1\ntest1 2\n")
+    roots["ilsvrc_cls"] = kaggle(tmp_path_factory.mktemp("cls"))
     return roots
 
 
@@ -59,13 +63,16 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
         "backbone.width=0.05",
         "backbone.weights=null",
         "data.num_workers=0",
-        "data.processes=1",
-        "model.detector.search.max_boxes=10",
         f"paths.cache={tmp_path / 'cache'}",
         f"run_dir={run_dir}",
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        data = compose("train", options).data.name
+        first = compose("train", options)
+        data = first.data.name
+        if "search" in first.model.detector:
+            options += ["data.processes=1", "model.detector.search.max_boxes=10"]
+        else:
+            options += ["model.stages.train.batch_size=10"]
         cfg = compose("train", [*options, f"data.root={trees[data]}"], return_hydra_config=True)
     with open_dict(cfg):
         cfg.hydra.runtime.output_dir = str(run_dir)
@@ -75,7 +82,7 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
         del cfg["hydra"]
     train(cfg)
     stages = {k for k, stage in cfg.model.stages.items() if stage}
-    if cfg.model.detector.scoring == "softmax":
+    if cfg.model.detector.get("scoring") == "softmax":
         stages -= {"svm"}
     done = {path.parent.name.partition("_")[2] for path in run_dir.glob("stages/*/done")}
     assert done == stages

@@ -1,0 +1,77 @@
+"""The index of 1.28 million images: time to open it, and what it adds to a process's memory.
+
+Peer: the list of paths and labels that `ImageFolder` keeps, read from a pickle.
+"""
+
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from detection.data.image_index import open_index
+
+IMAGES = 1_281_167
+
+
+class Made:
+    """Names as ILSVRC's, of files that nobody opens."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.class_names = [f"class {n}" for n in range(1000)]
+
+    def fingerprint(self, split: str) -> str:
+        return "made"
+
+    def entries(self, split: str) -> Iterator[tuple[str, int]]:
+        for n in range(IMAGES):
+            label = n * 1000 // IMAGES
+            yield f"ILSVRC/Data/CLS-LOC/train/n{label:08d}/n{label:08d}_{n}.JPEG", label
+
+
+PROBE = """
+import sys, time
+sys.path.insert(0, {root!r})
+import pickle, numpy
+from pathlib import Path
+from benchmarks.image_index import Made, IMAGES
+from detection.data.image_index import open_index
+def private():
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+before = private()
+start = time.perf_counter()
+if {ours}:
+    index = open_index(Path({folder!r}), "made", Made(Path({folder!r})), "train")
+    used = [index.path(n) for n in range(0, IMAGES, 1000)]
+else:
+    samples = pickle.load(open({folder!r} + "/samples.pkl", "rb"))
+    used = [samples[n] for n in range(0, IMAGES, 1000)]
+seconds = time.perf_counter() - start
+grown = private() - before
+print(f"{{seconds:.3f}} s, {{grown / 1024:.0f}} MiB of its own over the bare process")
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Made(Path(folder))
+        open_index(Path(folder), "made", made, "train")
+        samples = [(f"{folder}/{name}", label) for name, label in made.entries("train")]
+        with (Path(folder) / "samples.pkl").open("wb") as file:
+            pickle.dump(samples, file)
+        for name, ours in (("ours", True), ("list of paths", False)):
+            root = str(Path(__file__).resolve().parents[1])
+            probe = PROBE.format(root=root, folder=folder, ours=ours)
+            result = subprocess.run(
+                [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+            )
+            print(f"{name}, {IMAGES} images: {result.stdout.strip()}")
+
+
+if __name__ == "__main__":
+    main()

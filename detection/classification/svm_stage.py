@@ -1,0 +1,125 @@
+"""Training of SVMs on activations (SPP-net, section 3.2): no augmentation, C = 1."""
+
+import logging
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.svm import LinearSVC
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from detection.classification.feature_svm import FeatureSVM
+from detection.classification.testing import BATCH
+from detection.classification.views import ViewSet
+from detection.data.classification_data import ClassificationData, Viewed
+from detection.errors import UserError
+from detection.stage import Stage
+
+log = logging.getLogger(__name__)
+
+
+class FeatureSVMStage(Stage):
+    """Learns one SVM a class, each against the rest, in one pass over the training images.
+
+    Every process reads all images and learns the same SVMs: there are a few thousand.
+
+    Args:
+        detector: the SVMs and their network.
+        data: to learn.
+        seed: of the solver's order.
+        views: one view of an image.
+        c: weight of the loss (1: 3.2).
+        loss: liblinear's: "hinge" or "squared_hinge".
+    """
+
+    name = "svm"
+    detector: FeatureSVM
+    data: ClassificationData
+
+    def __init__(
+        self,
+        detector: FeatureSVM,
+        data: ClassificationData,
+        seed: int = 0,
+        *,
+        views: ViewSet,
+        c: float,
+        loss: Literal["hinge", "squared_hinge"],
+    ) -> None:
+        super().__init__(detector, data, seed)
+        views.fit(data.side_px, detector.features.backbone)
+        self.views = views
+        self.c, self.loss = c, loss
+        self.automatic_optimization = False
+        self.examples: list[Tensor] = []
+        self.labels: list[Tensor] = []
+        detector.requires_grad_(False)
+
+    def trainer_options(self) -> dict[str, Any]:
+        """One pass, which begins anew when it is interrupted."""
+        return {"max_epochs": 1, "limit_val_batches": 0}
+
+    def configure_optimizers(self) -> None:
+        """Liblinear learns."""
+        return
+
+    def train_dataloader(self) -> DataLoader[list[Viewed]]:
+        """All training images, in each process."""
+        self.data.trainer = None
+        loader = self.data.view_loader("train", self.views, BATCH)
+        self.data.trainer = self.trainer
+        return loader
+
+    def on_train_start(self) -> None:
+        """Begin anew."""
+        if not self.detector.features.backbone.pretrained:
+            log.warning("backbone.weights= names no network: these SVMs learn from random numbers")
+        self.detector.eval()
+        self.examples, self.labels = [], []
+
+    def training_step(self, batch: list[Viewed], index: int) -> None:
+        """Read some images.
+
+        Raises:
+            UserError: there are several views of an image, or views of several sizes give
+                activations of several lengths.
+        """
+        views = [[view for kind in image.views for view in kind] for image in batch]
+        if any(len(of_image) != 1 for of_image in views):
+            raise UserError("views: SVMs learn from one view of an image (views=centre, whole)")
+        together = len({of_image[0].shape for of_image in views}) == 1
+        stacks = (
+            [torch.cat([torch.stack(v) for v in views])] if together else map(torch.stack, views)
+        )
+        for images in stacks:
+            examples = self.detector.read(images)
+            if examples.shape[1] != self.detector.svm.in_features:
+                raise UserError(
+                    f"layer={self.detector.layer} gives {examples.shape[1]} numbers for a view of "
+                    f"{tuple(images.shape[2:])} pixels, and {self.detector.svm.in_features} for "
+                    "a crop: choose views=centre, or a layer behind the pooling"
+                )
+            self.examples.append(examples.cpu())
+        self.labels += [image.label.cpu() for image in batch]
+
+    def on_train_epoch_end(self) -> None:
+        """Learn the SVMs."""
+        examples = torch.cat(self.examples).double().numpy()
+        labels = torch.stack(self.labels)
+        if labels.dim() == 1:  # one class an image: the others are not there
+            one_hot = torch.nn.functional.one_hot(labels, self.detector.num_classes)
+            labels = 2 * one_hot - 1
+        for label, name in enumerate(self.data.class_names):
+            column = labels[:, label].numpy()
+            rows = column != 0
+            if len(np.unique(column[rows])) < 2:
+                log.warning("class %s is in no training image or in all: it gets no SVM", name)
+                self.detector.svm.weight[label] = 0
+                self.detector.svm.bias[label] = -torch.inf
+                continue
+            solver = LinearSVC(C=self.c, loss=self.loss, random_state=self.seed, max_iter=10_000)
+            solver.fit(examples[rows], column[rows])
+            self.detector.svm.weight[label] = torch.from_numpy(solver.coef_[0]).float()
+            self.detector.svm.bias[label] = float(solver.intercept_[0])
+        self.examples, self.labels = [], []

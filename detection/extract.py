@@ -1,0 +1,131 @@
+"""Features of a folder of images, from any layer of a trained classifier (as OverFeat released).
+
+`python -m detection.extract ckpt=RUN images=FOLDER out=FILE.npz` writes one vector an image, or
+its whole map. Work that was stopped goes on where it was.
+"""
+
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+
+from detection.command_line import run
+from detection.errors import UserError
+
+log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
+CHOICES = {"view": ("centre", "whole"), "on_error": ("stop", "skip")}
+
+
+@dataclass
+class ExtractOptions:
+    """The options of the command line.
+
+    Attributes:
+        ckpt: a classifier's run, or its detector.ckpt.
+        images: folder; images in folders below it count.
+        out: file to write: .npz (an array an image, by its path) or .parquet (path, feature).
+        layer: of the classifier; null: the last before the scores.
+        view: "centre", a crop of the network's inputs, or "whole", where the network allows it.
+        dense: maps (C, h, w) of convolutions; otherwise their means.
+        side_px: shorter side that images are scaled to; null: as in training.
+        batch_size: images that go through the network, and are saved, together.
+        num_workers: processes that decode images.
+        device: cpu or cuda; null: a GPU where there is one.
+        on_error: of a bad image: "stop", or "skip", which lists it at the end.
+    """
+
+    ckpt: str = MISSING
+    images: str = MISSING
+    out: str = MISSING
+    layer: str | None = None
+    view: str = "centre"
+    dense: bool = False
+    side_px: int | None = None
+    batch_size: int = 64
+    num_workers: int = 0
+    device: str | None = None
+    on_error: str = "stop"
+
+
+def read_options(words: Sequence[str]) -> ExtractOptions:
+    """The options of a command line.
+
+    Raises:
+        UserError: one is missing or of an unknown value.
+    """
+    given = OmegaConf.merge(
+        OmegaConf.structured(ExtractOptions), OmegaConf.from_dotlist(list(words))
+    )
+    missing = sorted(OmegaConf.missing_keys(given))
+    if missing:
+        raise UserError(f"{missing[0]}= must be given; options: {', '.join(map(str, given))}")
+    options: Any = OmegaConf.to_object(given)
+    for key, choices in CHOICES.items():
+        if getattr(options, key) not in choices:
+            raise UserError(f"{key}={getattr(options, key)}: choose one of {', '.join(choices)}")
+    suffix = Path(options.out).suffix
+    if suffix not in (".npz", ".parquet") or (options.dense and suffix != ".npz"):
+        raise UserError(f"out={options.out}: must end in .npz, or in .parquet for vectors alone")
+    return options
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All images of a folder, sorted."""
+    if not folder.is_dir():
+        raise UserError(f"images={folder}: there is no such folder")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UserError(f"images={folder} holds no image")
+    return files
+
+
+def extract(options: ExtractOptions) -> list[str]:
+    """Write the features; names of the images that could not be read.
+
+    Raises:
+        UserError: a mistake in the options, or a bad image where on_error=stop.
+    """
+    from detection.extraction import FolderImages, join_parts, load_classifier, save_part
+    from detection.progress import progress
+
+    classifier, side_px = load_classifier(options.ckpt, options.device, options.side_px)
+    layer = options.layer or classifier.layers[-2]
+    files = image_files(Path(options.images).expanduser())
+    images = FolderImages(files, Path(options.images).expanduser(), options.view, side_px)
+    images.fit(classifier.features.backbone)
+    out = Path(options.out).expanduser()
+    parts = out.with_name(f".{out.name}.{layer}.parts")
+    starts = range(0, len(files), options.batch_size)
+    with progress(f"{layer} of {options.images}", len(files)) as advance:
+        for start in starts:
+            rows = range(start, min(start + options.batch_size, len(files)))
+            part = parts / f"{start:09d}.npz"
+            if not part.is_file():
+                read, wrong = images.read(rows, options.num_workers)
+                if wrong and options.on_error == "stop":
+                    raise UserError(f"{next(iter(wrong.values()))} (or on_error=skip)")
+                for reason in wrong.values():
+                    log.warning("left out: %s", reason)
+                save_part(part, classifier, read, layer, options.dense)
+            advance(len(rows))
+    found = join_parts(parts, out)
+    shutil.rmtree(parts)
+    log.info("%d of %d images → %s", len(found), len(files), out)
+    return sorted(set(images.names) - found)
+
+
+def main() -> None:
+    """The command."""
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    run(lambda: extract(read_options(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    main()

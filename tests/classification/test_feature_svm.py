@@ -1,0 +1,118 @@
+"""SVMs on activations, against scikit-learn's own, and VOC's classification AP."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from sklearn.svm import LinearSVC
+
+from detection.backbones.zf5 import zf5
+from detection.classification.feature_svm import FeatureSVM
+from detection.classification.svm_stage import FeatureSVMStage
+from detection.classification.views import CropViews, ViewSet, WholeViews
+from detection.data.class_folders import ClassFolders
+from detection.data.classification_data import ClassificationData
+from detection.data.draw_shapes_cls import draw_shapes_cls
+from detection.errors import UserError
+from detection.metrics.voc_classification import VOCClassificationAP, curve_of
+from detection.sppnet.image_features import PyramidFeatures
+from detection.trainers import make_trainer
+
+TRAINER = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu"}
+
+
+def network(layer, classes=6):
+    torch.manual_seed(0)
+    backbone = zf5(
+        weights=None, width=0.05, padding="paper", normalization="channel", input_px=64,
+        mean=[0.5] * 3, std=[0.25] * 3,
+    )  # fmt: skip
+    features = PyramidFeatures(backbone, levels=[6, 3, 2, 1], bins="adaptive")
+    return FeatureSVM(features, classes, layer=layer, precision="float32").eval()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("shapes"))
+    made = ClassificationData(
+        name="shapes_cls",
+        source=partial(draw_shapes_cls, download_to=folder, train=6, test=2, seed=0),
+        layout=ClassFolders,
+        root=None,
+        crops_per_image=1,
+        side_px=64,
+        val_images=1,
+        num_workers=0,
+        cache=folder,
+    )
+    made.read(("test",))
+    made.indices["train"] = made.indices["test"]
+    return made
+
+
+def fit(detector, data, folder, kind):
+    stage = FeatureSVMStage(
+        detector, data, 0, views=ViewSet({"one": kind}), c=1.0, loss="squared_hinge"
+    )
+    make_trainer(TRAINER, {}, folder, [], stage.trainer_options()).fit(stage)
+    return stage
+
+
+def test_the_finest_level_is_a_part_of_the_pyramid():
+    """Tables 3 and 4: pool5 corresponds to the 6×6 level."""
+    image = torch.rand(1, 3, 64, 80)
+    net = network("grid5")
+    finest = net.features(net.activations(image, "conv5"))[:, : 36 * net.features.backbone.channels]
+    grid = torch.nn.functional.normalize(finest)
+    ours = net.read(image)
+    assert torch.equal(ours.sort().values, grid.sort().values)  # in another order
+
+
+def test_svms_are_scikit_learns_on_the_same_activations(data, tmp_path):
+    detector = network("fc7")
+    crop = CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)
+    fit(detector, data, tmp_path, crop)
+    views = ViewSet({"one": crop})
+    views.fit(64, detector.features.backbone)
+    loaded = [i for batch in data.view_loader("train", views, 4) for i in batch]
+    examples = torch.cat([detector.read(i.views[0][0][None]) for i in loaded])
+    labels = np.array([int(i.label) for i in loaded])
+    for label in range(6):
+        theirs = LinearSVC(C=1.0, loss="squared_hinge", random_state=0, max_iter=10_000)
+        theirs.fit(examples.double().numpy(), labels == label)
+        np.testing.assert_allclose(detector.svm.weight[label], theirs.coef_[0], atol=1e-4)
+    margins = detector.scores(torch.stack([i.views[0][0] for i in loaded]))
+    torch.testing.assert_close(margins, detector.svm(examples))
+
+
+def test_maps_of_whole_images_are_no_features(data, tmp_path):
+    with pytest.raises(UserError, match=r"layer=conv4 gives \d+ numbers for a view of"):
+        fit(network("conv4"), data, tmp_path, WholeViews(resize_px=None, flip=False))
+
+
+def test_several_views_are_refused(data, tmp_path):
+    with pytest.raises(UserError, match="SVMs learn from one view"):
+        fit(network("fc7"), data, tmp_path, WholeViews(resize_px=None, flip=True))
+
+
+def test_area_is_scikit_learns_where_precision_only_falls():
+    """Their AP has no envelope: equal where all hits come first within each stretch."""
+    scores = torch.arange(10, 0, -1, dtype=torch.double)
+    labels = torch.tensor([1, 1, 1, -1, 1, -1, -1, 1, -1, -1])
+    ours = curve_of(scores, labels).average_precision("area")
+    assert ours == pytest.approx(average_precision_score(labels == 1, scores))
+
+
+def test_eleven_points_by_hand_and_images_that_are_not_counted():
+    """Ranks 1 and 4 right of two: precision 1 up to recall 0.5, then 0.5; row 2 is left out."""
+    metric = VOCClassificationAP(2)
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5]])
+    labels = torch.tensor([[1, -1], [0, -1], [-1, -1], [-1, -1], [1, -1]])
+    for row in (3, 4, 0, 1, 2):
+        metric.update(scores[row : row + 1], labels[row : row + 1], torch.tensor([row]))
+    found = metric.compute()
+    assert float(found["ap"][0]) == pytest.approx((6 * 1.0 + 5 * 0.5) / 11)
+    assert torch.isnan(found["ap"][1])
+    assert float(found["map"]) == float(found["ap"][0])

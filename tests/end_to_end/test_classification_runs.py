@@ -1,0 +1,127 @@
+"""Whole runs of classifiers: training, resuming, views, committees, two processes, bad input."""
+
+import json
+
+import pytest
+import torch
+from commands import figures, kill_when, run
+
+TINY = [
+    "model=sppnet_classifier",
+    "data=shapes_cls",
+    "trainer=cpu",
+    "logger=csv",
+    "data.source.train=8",
+    "data.source.test=4",
+    "data.side_px=72",
+    "recipe.width=0.05",
+    "backbone.input_px=64",
+    "model.stages.train.sizes_px=[64,48]",
+    "model.stages.train.epochs=3",
+    "model.stages.train.batch_size=16",
+    "model.stages.train.dropout=0.0",
+]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """One place for the data of all runs."""
+    folder = tmp_path_factory.mktemp("data")
+    return [f"paths.data={folder}", f"paths.cache={folder / 'cache'}"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, paths):
+    """A run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run("train.py", *TINY, *paths, f"run_dir={folder}")
+    return folder
+
+
+def weights(folder):
+    return torch.load(folder / "detector.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_run_leaves_all_that_it_should(finished):
+    found = figures(finished)
+    assert 0 <= found["test/top5_error"] <= found["test/top1_error"] <= 1
+    page = (finished / "report" / "index.html").read_text()
+    for words in (
+        "Error of each class",
+        "Most confused",
+        "Filters of the first layers",
+        "triangle",
+    ):
+        assert words in page
+
+
+def test_other_views_and_committees(finished, tmp_path, paths):
+    """evaluate.py on the run's own views, on ten, and two copies as one."""
+    run("evaluate.py", f"ckpt={finished}", f"run_dir={tmp_path / 'same'}", *paths)
+    assert figures(tmp_path / "same") == figures(finished)
+    run("evaluate.py", f"ckpt={finished}", "views=ten", f"run_dir={tmp_path / 'ten'}", *paths)
+    both = f"ckpt=[{finished},{finished}]"
+    run("evaluate.py", both, "views=ten", f"run_dir={tmp_path / 'both'}", *paths)
+    assert figures(tmp_path / "both") == figures(tmp_path / "ten")
+
+
+def test_a_detector_starts_from_a_classifier(finished, tmp_path):
+    """Its convolutions, and fc6 and fc7 where its pyramid is the same."""
+    from hydra import compose, initialize_config_dir
+    from test_config import CONF
+
+    from detection.checkpoints import make_detector
+    from detection.run_config import plain
+
+    options = ["backbone=zf5", "backbone.width=0.05", f"backbone.weights={finished}/detector.ckpt"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = plain(compose("train", ["model=sppnet", *options]))
+    detector = make_detector({"backbone": config["backbone"], **config["model"]}, 3)
+    state = weights(finished)
+    for name in ("features.backbone.conv.0.weight", "fc6.weight", "fc7.bias"):
+        assert torch.equal(detector.state_dict()[name], state[name])
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = plain(compose("train", ["model=rcnn", *options]))
+    detector = make_detector({"backbone": config["backbone"], **config["model"]}, 3)
+    assert torch.equal(
+        detector.state_dict()["features.backbone.conv.0.weight"],
+        state["features.backbone.conv.0.weight"],
+    )
+
+
+def test_goes_on_after_kill(finished, tmp_path, paths):
+    folder = tmp_path / "run"
+    words = [*TINY, *paths, f"run_dir={folder}"]
+    kill_when(lambda: (folder / "stages/1_train/last.ckpt").exists(), *words)
+    assert not (folder / "metrics.json").exists()
+    run("train.py", *words)
+    assert figures(folder) == figures(finished)
+
+
+def test_two_processes_learn_what_one_does(finished, tmp_path, paths):
+    """The same images and sizes at every step, half of them on each."""
+    folder = tmp_path / "two"
+    words = ["trainer=ddp_cpu", "model.stages.train.batch_size=8", f"run_dir={folder}"]
+    run("train.py", *TINY, *paths, *words)
+    ours, theirs = weights(folder), weights(finished)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test/top1_error"] == pytest.approx(
+        figures(finished)["test/top1_error"], abs=1 / 24 + 1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.side_px=50"], "a crop of 64 does not fit a side of 50 pixels (data.side_px)"),
+        (["views=dense_1"], "only a network whose fc6 reads one grid can be read densely"),
+    ],
+)
+def test_mistakes_take_one_line(words, message, tmp_path, paths):
+    """Beside those of the config, which tests/test_config.py has."""
+    result = run("train.py", *TINY, *paths, *words, f"run_dir={tmp_path}", check=False)
+    assert result.returncode == 2
+    assert message in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr

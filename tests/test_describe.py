@@ -1,0 +1,30 @@
+"""The table of a network's sizes."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from detection.describe import describe
+from detection.errors import UserError
+
+
+def text(*words):
+    stream = StringIO()
+    Console(file=stream, width=120).print(describe(words))
+    return stream.getvalue()
+
+
+def test_tells_what_the_paper_does():
+    """OverFeat, tables 1 and 4."""
+    shown = text("model=overfeat")
+    assert "145,920,872 parameters" in shown
+    assert "24×24" in shown
+    assert "17×17" in text("model=overfeat", "backbone=overfeat_accurate", "input=245x245")
+
+
+def test_mistakes():
+    with pytest.raises(UserError, match="such as 281x317 is wanted"):
+        describe(["model=overfeat", "input=281"])
+    with pytest.raises(UserError, match="must be a classifier"):
+        describe(["model=sppnet", "data=shapes"])
