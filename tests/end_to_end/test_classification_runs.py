@@ -56,13 +56,12 @@ def test_a_run_leaves_all_that_it_should(finished):
 
 
 def test_other_views_and_committees(finished, tmp_path, paths):
-    """evaluate.py on the run's own views, on ten, and two copies as one."""
-    run("evaluate.py", f"ckpt={finished}", f"run_dir={tmp_path / 'same'}", *paths)
-    assert figures(tmp_path / "same") == figures(finished)
+    """evaluate.py on ten views, and two copies as one on the run's own."""
     run("evaluate.py", f"ckpt={finished}", "views=ten", f"run_dir={tmp_path / 'ten'}", *paths)
+    assert set(figures(tmp_path / "ten")) == set(figures(finished))
     both = f"ckpt=[{finished},{finished}]"
-    run("evaluate.py", both, "views=ten", f"run_dir={tmp_path / 'both'}", *paths)
-    assert figures(tmp_path / "both") == figures(tmp_path / "ten")
+    run("evaluate.py", both, f"run_dir={tmp_path / 'both'}", *paths)
+    assert figures(tmp_path / "both") == figures(finished)
 
 
 def test_a_detector_starts_from_a_classifier(finished, tmp_path):
@@ -89,6 +88,7 @@ def test_a_detector_starts_from_a_classifier(finished, tmp_path):
     )
 
 
+@pytest.mark.slow  # the detectors' runs go the same way
 def test_goes_on_after_kill(finished, tmp_path, paths):
     folder = tmp_path / "run"
     words = [*TINY, *paths, f"run_dir={folder}"]
@@ -112,16 +112,10 @@ def test_two_processes_learn_what_one_does(finished, tmp_path, paths):
     )
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["data.side_px=50"], "a crop of 64 does not fit a side of 50 pixels (data.side_px)"),
-        (["views=dense_1"], "only a network whose fc6 reads one grid can be read densely"),
-    ],
-)
-def test_mistakes_take_one_line(words, message, tmp_path, paths):
+def test_a_mistake_takes_one_line(tmp_path, paths):
     """Beside those of the config, which tests/test_config.py has."""
-    result = run("train.py", *TINY, *paths, *words, f"run_dir={tmp_path}", check=False)
+    words = [*TINY, *paths, "views=dense_1", f"run_dir={tmp_path}"]
+    result = run("train.py", *words, check=False)
     assert result.returncode == 2
-    assert message in result.stdout + result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
+    assert "only a network whose fc6 reads one grid can be read densely" in result.stderr
+    assert "Traceback" not in result.stderr

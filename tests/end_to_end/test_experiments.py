@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 from conftest import FakeVOC
-from fake_cls import kaggle
+from fake_cls import kaggle, write_image
 from fake_det import small_det
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -19,7 +19,6 @@ from detection.runs import train
 
 QUICK = (
     "overfeat/table2/fast_1_scale_fine",
-    "sppnet/table1/spp6_multi_whole",
     "sppnet/table6/ftfc7_bb_5scale",
     "rcnn/table4/ft_val1_train1000_bb",
 )
@@ -49,7 +48,13 @@ def trees(tmp_path_factory) -> dict[str, Path]:
             next((roots["ilsvrc_det"] / "ILSVRC/Data/DET/val").iterdir()).read_bytes()
         )
     (roots["ilsvrc_det"] / "ILSVRC/ImageSets/DET/test.txt").write_text("test0 1\ntest1 2\n")
+    roots["voc07_cls"] = roots["voc07"]
     roots["ilsvrc_cls"] = kaggle(tmp_path_factory.mktemp("cls"))
+    roots["caltech101"] = tmp_path_factory.mktemp("caltech")
+    for label, name in enumerate(("accordion", "BACKGROUND_Google", "camera")):
+        for n in range(33):
+            path = roots["caltech101"] / "101_ObjectCategories" / name / f"image_{n:04d}.jpg"
+            write_image(path, 100 * label + n)
     return roots
 
 
@@ -71,7 +76,7 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
         data = first.data.name
         if "search" in first.model.detector:
             options += ["data.processes=1", "model.detector.search.max_boxes=10"]
-        else:
+        elif "train" in first.model.stages:
             options += ["model.stages.train.batch_size=10"]
         cfg = compose("train", [*options, f"data.root={trees[data]}"], return_hydra_config=True)
     with open_dict(cfg):
