@@ -47,7 +47,7 @@ def test_every_experiment_composes_and_builds_its_detector(name):
     config = plain(composed(f"experiment={name}", "backbone.width=0.05", weights))
     parts = {"backbone": config["backbone"], **config["model"]}
     detector = make_detector(parts, 20)
-    if "layer" in cfg.model:
+    if "scoring" in cfg.model.detector:
         assert detector.svm.in_features == detector.width(cfg.model.layer)
 
 
