@@ -40,13 +40,11 @@ def test_every_choice_composes_and_its_targets_exist(choice):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_builds_its_detector(name):
-    cfg = composed(f"experiment={name}")
+    cfg = composed(f"experiment={name}", "backbone.width=0.05", "backbone.weights=null")
     assert len(cfg.published) > 0 or "appendix_a" in name  # which prints none
     assert all(0 < figure < 1 for figure in cfg.published.values())
-    weights = "backbone.weights=null"
-    config = plain(composed(f"experiment={name}", "backbone.width=0.05", weights))
-    parts = {"backbone": config["backbone"], **config["model"]}
-    detector = make_detector(parts, 20)
+    config = plain(cfg)
+    detector = make_detector({"backbone": config["backbone"], **config["model"]}, 20)
     if "scoring" in cfg.model.detector:
         assert detector.svm.in_features == detector.width(cfg.model.layer)
 
