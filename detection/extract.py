@@ -16,10 +16,10 @@ from omegaconf import MISSING, OmegaConf
 
 from detection.command_line import run
 from detection.errors import UserError
+from detection.images import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
 CHOICES = {"view": ("centre", "whole"), "on_error": ("stop", "skip")}
 
 

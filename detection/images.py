@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from detection.errors import UserError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,

@@ -66,10 +66,7 @@ class FeatureSVMStage(Stage):
 
     def train_dataloader(self) -> DataLoader[list[Viewed]]:
         """All training images, in each process."""
-        self.data.trainer = None
-        loader = self.data.view_loader("train", self.views, BATCH)
-        self.data.trainer = self.trainer
-        return loader
+        return self.data.view_loader("train", self.views, BATCH, shared=False)
 
     def on_train_start(self) -> None:
         """Begin anew."""

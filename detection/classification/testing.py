@@ -66,8 +66,8 @@ class ClassificationTest(Stage):
                 self.curves = self.precision.curves()
             return
         assert self.errors is not None
-        self.figures = {name: float(value) for name, value in self.errors.compute().items()}
         with self.errors.sync_context():
             self.table = self.errors.table()
-            self.confusion = self.errors.confusion()
+        self.confusion = self.errors.confusion(self.table)
+        self.figures = {k: float(v) for k, v in self.errors.summary(self.table).items()}
         self.log("test/top1_error", self.figures["top1_error"], rank_zero_only=True)

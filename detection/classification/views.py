@@ -144,7 +144,7 @@ class ViewSet:
         """(B, K) mean scores; views of one kind and size go through the network together.
 
         Args:
-            classifier: a `Classifier`, or several (`Committee`).
+            classifier: a `Classifier`, whose scores.
             images: of each image, of each kind, the (3, h, w) views.
         """
         total: list[Tensor | None] = [None] * len(images)

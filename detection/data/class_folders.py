@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detection.errors import UserError
-
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
+from detection.images import IMAGE_SUFFIXES
 
 
 class ClassFolders:

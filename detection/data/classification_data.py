@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detection.data.image_index import ImageIndex, ImageListing, open_index
-from detection.data.sampler import ShardSampler
+from detection.data.sampler import ShardSampler, ranks
 from detection.images import read_reduced
 
 log = logging.getLogger(__name__)
@@ -111,12 +111,6 @@ class ClassificationData(pl.LightningDataModule):
             if hasattr(transform, "fit"):
                 transform.fit(self.indices["train"])
 
-    @property
-    def ranks(self) -> tuple[int, int]:
-        """Number of this process, and how many there are."""
-        trainer = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-
     def train_loader(self, batch_size: int, seed: int) -> DataLoader[Labelled]:
         """Augmented squares of all training images in random order: one epoch, all by the seed.
 
@@ -128,7 +122,7 @@ class ClassificationData(pl.LightningDataModule):
         images = max(1, batch_size // self.crops_per_image)
         return DataLoader(
             AugmentedImages(index, self.augmentation, self.crops_per_image, self.side_px),
-            batch_sampler=ShuffledBatches(len(index), images, seed, self.ranks),
+            batch_sampler=ShuffledBatches(len(index), images, seed, ranks(self.trainer)),
             num_workers=self.num_workers,
             collate_fn=join_labelled,
             pin_memory=torch.cuda.is_available(),
@@ -137,6 +131,7 @@ class ClassificationData(pl.LightningDataModule):
     def view_loader(
         self, split: str, views: Views, batch_size: int,
         most: int | None = None,
+        shared: bool = True,
     ) -> DataLoader[list[Viewed]]:  # fmt: skip
         """The views of each image, in order; each process its own images.
 
@@ -145,6 +140,7 @@ class ClassificationData(pl.LightningDataModule):
             views: what to look at of each image.
             batch_size: images in a batch.
             most: only so many images, spread over the split; None for all.
+            shared: each process takes its own images; False: all take all.
         """
         index = self.indices[split]
         count = len(index) if most is None else min(most, len(index))
@@ -152,7 +148,7 @@ class ClassificationData(pl.LightningDataModule):
         return DataLoader(
             ViewedImages(index, rows, views),
             batch_size=batch_size,
-            sampler=ShardSampler(count, *self.ranks),
+            sampler=ShardSampler(count, *(ranks(self.trainer) if shared else (0, 1))),
             num_workers=self.num_workers,
             collate_fn=list,
         )

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from detection.data.sampler import ShardSampler
+from detection.data.sampler import ShardSampler, ranks
 from detection.data.samples import BadBoxes, DetectionDataset, ImageFolder, Sample
 from detection.errors import UserError
 from detection.metrics import VOCMeanAveragePrecision
@@ -161,12 +161,10 @@ class DetectionData(pl.LightningDataModule):
     def loader(self, split: str) -> DataLoader[Sample]:
         """Batches of one image, in order; each process its own images if there are several."""
         dataset = self.datasets[split]
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return DataLoader(
             dataset,
             batch_size=1,
-            sampler=ShardSampler(len(dataset), rank, world),
+            sampler=ShardSampler(len(dataset), *ranks(self.trainer)),
             num_workers=self.num_workers,
             collate_fn=one_sample,
             pin_memory=torch.cuda.is_available(),

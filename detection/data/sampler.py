@@ -3,7 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+import pytorch_lightning as pl
 from torch.utils.data import DistributedSampler
+
+
+def ranks(trainer: pl.Trainer | None) -> tuple[int, int]:
+    """Number of this process, and how many there are."""
+    return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
 
 class ShardSampler(DistributedSampler[Any]):

@@ -7,10 +7,9 @@ from pathlib import Path
 from detection.data.split import stratified_split
 from detection.data.voc_annotation import VOCAnnotation, read_annotation
 from detection.errors import UserError
+from detection.images import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 class VOCFolder:

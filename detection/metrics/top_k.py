@@ -44,7 +44,11 @@ class TopKErrors(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """`top1_error`, `top5_error`: shares of the images (top 5 of all classes if fewer)."""
-        table = self.table()
+        return self.summary(self.table())
+
+    @staticmethod
+    def summary(table: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The errors of a table."""
         right = table["guesses"] == table["labels"][:, None]
         return {
             "top1_error": 1 - right[:, 0].double().mean(),
@@ -62,9 +66,8 @@ class TopKErrors(Metric):
         first = first_of_each(kept["rows"])
         return {name: value[first] for name, value in kept.items()}
 
-    def confusion(self) -> Tensor:
-        """(K, K) int64 on the CPU: images of class i that were told to be of class j."""
-        table = self.table()
+    def confusion(self, table: dict[str, Tensor]) -> Tensor:
+        """(K, K) int64 of a table: images of class i that were told to be of class j."""
         pairs = table["labels"] * self.num_classes + table["guesses"][:, 0]
         counts = torch.bincount(pairs, minlength=self.num_classes**2)
         return counts.view(self.num_classes, self.num_classes)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from detection.data.classification_data import ClassificationData
 from detection.files import write_json
 from detection.images import read_reduced
+from detection.report.figures import run_figures
 from detection.report.html import write_page, write_picture
 from detection.report.plots import INK, STYLE, svg
 from detection.report.tables import error_table
@@ -66,8 +67,7 @@ class ClassificationOutcome:
         """The flat content of `metrics.json`."""
         result = {f"test/{name}": value for name, value in self.measured.items()}
         result["test/top1_accuracy"] = 1 - self.measured["top1_error"]
-        result |= {f"time/{stage}_s": seconds for stage, seconds in self.seconds.items()}
-        return result | {f"published/{name}": value for name, value in published.items()}
+        return result | run_figures(self.seconds, published)
 
     def report(
         self, run_dir: Path, config: dict[str, Any], loggers: list[Logger]

@@ -9,8 +9,8 @@ from pytorch_lightning.loggers import Logger
 
 from detection.data.classification_data import ClassificationData
 from detection.files import write_json
-from detection.metrics import VOCMeanAveragePrecision
 from detection.metrics.voc_ap import PRCurve
+from detection.report.figures import ap_figures, run_figures
 from detection.report.html import write_page
 from detection.report.plots import precision_recall
 from detection.report.tables import ap_table
@@ -34,15 +34,8 @@ class MultiLabelOutcome:
 
     def figures(self, published: dict[str, float]) -> dict[str, float]:
         """The flat content of `metrics.json`; the mean is that of 11-point APs, as in 2007."""
-        summary = VOCMeanAveragePrecision.summary
-        chosen = summary(self.curves, "11point")
-        result = {"test/map": float(chosen["map"]), "test/map_11point": float(chosen["map"])}
-        result["test/map_area"] = float(summary(self.curves, "area")["map"])
-        result["test/ap_median"] = float(chosen["ap"].nanquantile(0.5))
-        for name, ap in zip(self.data.class_names, chosen["ap"].tolist(), strict=True):
-            result[f"test/ap/{name}"] = ap
-        result |= {f"time/{stage}_s": seconds for stage, seconds in self.seconds.items()}
-        return result | {f"published/{name}": value for name, value in published.items()}
+        result = ap_figures(self.curves, self.data.class_names, "11point")
+        return result | run_figures(self.seconds, published)
 
     def report(
         self, run_dir: Path, config: dict[str, Any], loggers: list[Logger]

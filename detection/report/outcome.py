@@ -10,8 +10,8 @@ from torch import Tensor
 
 from detection.data.detection_data import DetectionData
 from detection.files import write_json
-from detection.metrics import VOCMeanAveragePrecision
-from detection.metrics.voc_ap import Interpolation, PRCurve
+from detection.metrics.voc_ap import PRCurve
+from detection.report.figures import ap_figures, run_figures
 from detection.report.html import write_report
 from detection.report.result_files import write_detections
 from detection.report.tables import ap_table
@@ -38,20 +38,8 @@ class Outcome:
 
     def figures(self, published: dict[str, float]) -> dict[str, float]:
         """The flat content of `metrics.json`."""
-        summary = VOCMeanAveragePrecision.summary
-        chosen = summary(self.curves, self.data.interpolation)
-        result = {
-            "test/map": float(chosen["map"]),
-            "test/ap_median": float(chosen["ap"].nanquantile(0.5)),
-        }
-        protocols: tuple[Interpolation, ...] = ("area", "11point")
-        for protocol in protocols:
-            result[f"test/map_{protocol}"] = float(summary(self.curves, protocol)["map"])
-        for name, ap in zip(self.data.class_names, chosen["ap"].tolist(), strict=True):
-            result[f"test/ap/{name}"] = ap
-        result |= self.data.recall
-        result |= {f"time/{stage}_s": seconds for stage, seconds in self.seconds.items()}
-        return result | {f"published/{name}": value for name, value in published.items()}
+        result = ap_figures(self.curves, self.data.class_names, self.data.interpolation)
+        return result | self.data.recall | run_figures(self.seconds, published)
 
     def report(
         self, run_dir: Path, config: dict[str, Any], loggers: list[Logger]
