@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from detection.data.draw_shapes import draw_shapes
@@ -13,6 +14,13 @@ from detection.data.voc_writer import annotation_xml, write_lists
 
 ROOT = Path(__file__).resolve().parents[1]
 TEST_DATA = Path(os.environ.get("DETECTION_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where tests run side by side (pytest-xdist), each process has one core."""
+    if hasattr(config, "workerinput"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
+        torch.set_num_threads(1)
 
 
 def real_data(name: str) -> Path:
