@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from detection.report.classification import ClassificationOutcome
 from detection.report.multi_label import MultiLabelOutcome
 from detection.report.outcome import Outcome
 from detection.run_config import plain, refuse_other_config
+from detection.splits import of_each_split, run_on_splits
 from detection.stage import Stage
 from detection.trainers import CHECKPOINT, make_trainer
 
@@ -55,6 +57,18 @@ def train(cfg: DictConfig) -> float:
     keep_freed_memory()
     refuse_other_config(run_dir, config)
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+    loggers = make_loggers(config, run_dir)
+    if of_each_split(config):
+        figures = run_on_splits(config, run_dir, loggers, train_once)
+    else:
+        figures = train_once(config, run_dir, loggers)
+    return figures[config["optimized_metric"]] if is_first_process() else 0.0
+
+
+def train_once(
+    config: dict[str, Any], run_dir: Path, loggers: Sequence[Logger] = ()
+) -> dict[str, float]:
+    """One run; its figures in the first process, nothing in others."""
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     data = read_data(config["data"], config["model"]["detector"])
     parts = {
@@ -67,15 +81,13 @@ def train(cfg: DictConfig) -> float:
     detector = make_detector(parts, len(data.class_names))
     if isinstance(data, DetectionData):
         warn_without_weights(config["backbone"])
-    loggers = make_loggers(config, run_dir)
     seconds = run_stages(config, run_dir, detector, data, parts, loggers)
     outcome = test(config, run_dir, detector, data, parts["views"], loggers)
-    if is_first_process():
-        save_detector(run_dir / "detector.ckpt", detector, data.class_names, parts)
-        outcome.seconds |= seconds
-        figures = outcome.report(run_dir, config, loggers)
-        return figures[config["optimized_metric"]]
-    return 0.0
+    if not is_first_process():
+        return {}
+    save_detector(run_dir / "detector.ckpt", detector, data.class_names, parts)
+    outcome.seconds |= seconds
+    return outcome.report(run_dir, config, loggers)
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -144,7 +156,7 @@ def run_stages(
     detector: nn.Module,
     data: Data,
     parts: dict[str, Any],
-    loggers: list[Logger],
+    loggers: Sequence[Logger],
 ) -> dict[str, float]:
     """Run the stages in their order, from the first that is not done; seconds that each took."""
     seconds = {}
@@ -173,7 +185,9 @@ def run_stages(
     return seconds
 
 
-def run_stage(stage: Stage, folder: Path, config: dict[str, Any], loggers: list[Logger]) -> float:
+def run_stage(
+    stage: Stage, folder: Path, config: dict[str, Any], loggers: Sequence[Logger]
+) -> float:
     """Fit one stage, from its last checkpoint if there is one; the seconds it took."""
     options = stage.trainer_options()
     trainer = make_trainer(config["trainer"], config["callbacks"], folder, loggers, options)
@@ -212,7 +226,7 @@ def test(
     detector: nn.Module,
     data: Data,
     views: dict[str, Any] | None,
-    loggers: list[Logger],
+    loggers: Sequence[Logger],
 ) -> Outcome | ClassificationOutcome | MultiLabelOutcome:
     """Look at every test image, each once whatever the number of processes."""
     detector.requires_grad_(False)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def make_trainer(
     config: dict[str, Any],
     callbacks: dict[str, Any],
     folder: Path,
-    loggers: list[Logger],
+    loggers: Sequence[Logger],
     options: dict[str, Any],
 ) -> pl.Trainer:
     """The trainer of one stage.

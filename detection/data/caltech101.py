@@ -16,13 +16,18 @@ class Caltech101:
         root: holds the folders, or `101_ObjectCategories`, or `caltech101/101_ObjectCategories`.
         train: images a class.
         test: at most so many others a class.
-        seed: of the split.
+        seed: of the split. `train.py` takes several, for a run on each; here it is one.
+
+    Raises:
+        UserError: nothing is there, or several seeds.
     """
 
     def __init__(self, root: Path, *, train: int, test: int, seed: int) -> None:
         inner = [p for p in ("101_ObjectCategories", "caltech101/101_ObjectCategories")
                  if (root / p).is_dir()]  # fmt: skip
         self.root = first_folder(root, inner) if inner else root
+        if not isinstance(seed, int):
+            raise UserError("data.layout.seed=N: a checkpoint is tested on the split of one seed")
         self.options = (train, test, seed)
         self.class_folders = sorted(p.name for p in self.root.iterdir() if p.is_dir())
         if not self.class_folders:

@@ -1,6 +1,7 @@
 """What the test of a classifier found, and all that is written and shown of it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class ClassificationOutcome:
         return result | run_figures(self.seconds, published)
 
     def report(
-        self, run_dir: Path, config: dict[str, Any], loggers: list[Logger]
+        self, run_dir: Path, config: dict[str, Any], loggers: Sequence[Logger]
     ) -> dict[str, float]:
         """Write figures and the report, print the table, tell the loggers; the figures."""
         figures = self.figures(config.get("published") or {})

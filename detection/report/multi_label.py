@@ -1,6 +1,7 @@
 """What a test on images of several classes found (VOC's classification task)."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class MultiLabelOutcome:
         return result | run_figures(self.seconds, published)
 
     def report(
-        self, run_dir: Path, config: dict[str, Any], loggers: list[Logger]
+        self, run_dir: Path, config: dict[str, Any], loggers: Sequence[Logger]
     ) -> dict[str, float]:
         """Write figures and the report, print the table, tell the loggers; the figures."""
         figures = self.figures(config.get("published") or {})

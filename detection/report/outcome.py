@@ -1,6 +1,7 @@
 """What the test of a detector found, and all that is written and shown of it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Outcome:
         return result | self.data.recall | run_figures(self.seconds, published)
 
     def report(
-        self, run_dir: Path, config: dict[str, Any], loggers: list[Logger]
+        self, run_dir: Path, config: dict[str, Any], loggers: Sequence[Logger]
     ) -> dict[str, float]:
         """Write figures, detections and the report, print the table, tell the loggers."""
         figures = self.figures(config.get("published") or {})

@@ -49,12 +49,14 @@ def percent(value: float | None) -> str:
 
 
 def error_table(figures: dict[str, float]) -> str:
-    """Top-1 and top-5 error, in percent, beside the published figures if there are any."""
+    """Errors and accuracy in percent, ± their spread, beside the published figures if any."""
     published = any(k.startswith("published/") for k in figures)
-    table = Table("error", "measured", *(["published"] if published else []), title="error, %")
-    for label, key in (("top 1", "test/top1_error"), ("top 5", "test/top5_error")):
+    table = Table("", "measured", *(["published"] if published else []), title="test images, %")
+    rows = {"top-1 error": "top1_error", "top-5 error": "top5_error", "accuracy": "top1_accuracy"}
+    for label, key in ((label, f"test/{name}") for label, name in rows.items()):
+        spread = f" ± {percent(figures[f'{key}_sd'])}" if f"{key}_sd" in figures else ""
         beside = [percent(figures.get(f"published/{key}"))] if published else []
-        table.add_row(label, percent(figures[key]), *beside)
+        table.add_row(label, percent(figures[key]) + spread, *beside)
     text = StringIO()
     Console(file=text, width=80).print(table)
     return text.getvalue()
