@@ -48,12 +48,11 @@ def time_both(title: str, folder: Path) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     augmentation = A.Compose([
-        A.SmallestMaxSize(256, interpolation=cv2.INTER_LINEAR),
         A.RandomCrop(224, 224),
         A.HorizontalFlip(p=0.5),
     ])  # fmt: skip
     index = open_index(folder / "cache", "some", ClassFolders(folder), "train")
-    ours = AugmentedImages(index, augmentation, 1, 256)
+    ours = AugmentedImages(index, augmentation, 1, False, 256)
     theirs = ImageFolder(
         folder / "train",
         v2.Compose([v2.ToImage(), v2.Resize(256, antialias=True), v2.RandomCrop(224),

@@ -57,7 +57,10 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     path = Path(path).expanduser()
     file = path / "detector.ckpt" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"there is no detector at {file}: give a run's folder or its detector.ckpt")
+        inside = sorted(str(found.parent) for found in path.glob("*_*/detector.ckpt"))
+        hint = f": the run has {len(inside)}, such as {inside[0]}" if inside else (
+            ": give a run's folder or its detector.ckpt")  # fmt: skip
+        raise UserError(f"there is no detector at {file}{hint}")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:

@@ -47,7 +47,11 @@ def describe(words: Sequence[str]) -> Group:
         height, width = input_size(size[-1]) if size else (backbone.input_px, backbone.input_px)
         found = facts(network, height, width)
     table = Table("layer", "map", title=f"{' '.join(given)}, {height}×{width}, {CLASSES} classes")
+    pooled = " + ".join(f"{n}×{n}" for n in network.features.sides)
     for name, rows, columns in found.maps:
+        if name == "Linear" and pooled:
+            table.add_row("pool5", pooled)
+            pooled = ""
         table.add_row(name, f"{rows}×{columns}")
     summary = (
         f"{found.parameters:,} parameters, {found.connections / 1e6:,.0f} M connections; the map "

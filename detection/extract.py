@@ -4,11 +4,12 @@
 its whole map. Work that was stopped goes on where it was.
 """
 
+import hashlib
 import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ class ExtractOptions:
         ckpt: a classifier's run, or its detector.ckpt.
         images: folder; images in folders below it count.
         out: file to write: .npz (an array an image, by its path) or .parquet (path, feature).
-        layer: of the classifier; null: the last before the scores.
+        layer: of the classifier, behind its ReLU (OverFeat's own tool gives fc7 before it); null:
+            the last before the scores.
         view: "centre", a crop of the network's inputs, or "whole", where the network allows it.
-        dense: maps (C, h, w) of convolutions; otherwise their means.
+        dense: maps (C, h, w), of convolutions or, where the network can slide, of what stands
+            behind them; otherwise one vector an image, the mean of a convolution's map.
         side_px: shorter side that images are scaled to; null: as in training.
         batch_size: images that go through the network, and are saved, together.
         num_workers: processes that decode images.
@@ -101,7 +104,7 @@ def extract(options: ExtractOptions) -> list[str]:
     images = FolderImages(files, Path(options.images).expanduser(), options.view, side_px)
     images.fit(classifier.features.backbone)
     out = Path(options.out).expanduser()
-    parts = out.with_name(f".{out.name}.{layer}.parts")
+    parts = out.with_name(f".{out.name}.{work_key(options, images.names)}.parts")
     starts = range(0, len(files), options.batch_size)
     with progress(f"{layer} of {options.images}", len(files)) as advance:
         for start in starts:
@@ -118,7 +121,18 @@ def extract(options: ExtractOptions) -> list[str]:
     found = join_parts(parts, out)
     shutil.rmtree(parts)
     log.info("%d of %d images → %s", len(found), len(files), out)
-    return sorted(set(images.names) - found)
+    absent = sorted(set(images.names) - found)
+    if absent:
+        log.warning("not among them, for they cannot be read: %s", ", ".join(absent))
+    return absent
+
+
+def work_key(options: ExtractOptions, names: Sequence[str]) -> str:
+    """Tells apart what must not go on with each other's parts."""
+    ckpt = Path(options.ckpt).expanduser()
+    file = ckpt / "detector.ckpt" if ckpt.is_dir() else ckpt
+    kept = replace(options, on_error="", device=None, num_workers=0)  # these may change
+    return hashlib.sha256(f"{kept} {file.stat().st_mtime_ns} {names}".encode()).hexdigest()[:16]
 
 
 def main() -> None:

@@ -15,6 +15,9 @@ from detection.classification.views import CropViews, Pixels, WholeViews
 from detection.errors import UserError
 from detection.files import replacing
 from detection.images import read_reduced
+from detection.overfeat.dense import dense_activations
+
+BEHIND_POOLING = ("pool5", "fc6", "fc7", "logits")
 
 Features = dict[str, NDArray[np.float32]]
 
@@ -80,7 +83,10 @@ def save_part(
     for names in names_of.values():
         batch = np.stack([views[name] for name in names]).transpose(0, 3, 1, 2)
         images = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
-        features = classifier.activations(images, layer)
+        if dense and layer in BEHIND_POOLING:
+            features = dense_activations(classifier, images, layer)
+        else:
+            features = classifier.activations(images, layer)
         if features.dim() == 4 and not dense:
             features = features.mean(dim=(2, 3))
         found |= dict(zip(names, features.cpu().numpy(), strict=True))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from detection.errors import UserError
 
 # What decides the figures; everything else (devices, loggers, workers) may change on resuming.
-DECISIVE = ("seed", "model", "backbone", "data")
+DECISIVE = ("seed", "members", "model", "backbone", "data")
 FREE = ("data.processes", "data.num_workers", "data.cache")
 
 

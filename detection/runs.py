@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +79,47 @@ def train_once(
         "data": {k: v for k, v in config["data"].items() if k != "augmentation"},
         "views": config.get("views") or config["model"].get("views"),
     }
-    detector = make_detector(parts, len(data.class_names))
     if isinstance(data, DetectionData):
         warn_without_weights(config["backbone"])
-    seconds = run_stages(config, run_dir, detector, data, parts, loggers)
-    outcome = test(config, run_dir, detector, data, parts["views"], loggers)
+    detectors: dict[Path, nn.Module] = {}
+    seconds: Counter[str] = Counter()
+    for folder, seed in member_folders(config, run_dir).items():
+        if detectors:
+            pl.seed_everything(seed, workers=True, verbose=False)
+        detector = make_detector(parts, len(data.class_names))
+        seconds.update(run_stages({**config, "seed": seed}, folder, detector, data, parts, loggers))
+        detectors[folder] = detector
+    outcome = test(config, run_dir, as_one(detectors), data, parts["views"], loggers)
     if not is_first_process():
         return {}
-    save_detector(run_dir / "detector.ckpt", detector, data.class_names, parts)
+    for folder, detector in detectors.items():
+        save_detector(folder / "detector.ckpt", detector, data.class_names, parts)
     outcome.seconds |= seconds
     return outcome.report(run_dir, config, loggers)
+
+
+def member_folders(config: dict[str, Any], run_dir: Path) -> dict[Path, int]:
+    """Folder and seed of each network that is trained: of the run, or of `members` of them."""
+    seed, count = config["seed"], config["members"]
+    if count < 1:
+        raise UserError(f"members={count}: at least one network is trained")
+    if count == 1:
+        return {run_dir: seed}
+    return {run_dir / f"model_{n + 1}": seed + n for n in range(count)}
+
+
+def as_one(detectors: Mapping[Path, nn.Module]) -> nn.Module:
+    """The detector, or the committee of several classifiers.
+
+    Raises:
+        UserError: there are several, and not all are classifiers.
+    """
+    members = list(detectors.values())
+    if len(members) == 1:
+        return members[0]
+    if not all(isinstance(member, Classifier) for member in members):
+        raise UserError("several classifiers are tested as one, but only one detector")
+    return Committee(members)  # type: ignore[arg-type]
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -104,7 +136,11 @@ def evaluate(cfg: DictConfig) -> float:
     contents = [read_checkpoint(Path(name)) for name in names]
     detector = restore_all(contents, config["precision"])
     first = contents[0]
-    data_config = config.get("data") or first["config"]["data"]
+    kept = first["config"]["data"]
+    data_config = config.get("data") or kept
+    if "augmentation" in data_config:  # of classification: images are scaled as in training
+        data_config = {**data_config, "side_px": kept.get("side_px"), "crops_per_image": 1}
+        data_config.pop("augmentation")
     if "classes" in data_config:
         data_config = {**data_config, "classes": first["class_names"]}
     data = read_data(data_config, first["config"]["detector"], splits=("test",))
@@ -124,17 +160,13 @@ def evaluate(cfg: DictConfig) -> float:
 
 def restore_all(contents: list[dict[str, Any]], precision: str | None) -> nn.Module:
     """The detector of a checkpoint, or the committee of several classifiers."""
-    members = [restore_detector(content) for content in contents]
-    for member in members:
+    members = {Path(str(n)): restore_detector(content) for n, content in enumerate(contents)}
+    for member in members.values():
         if precision:
             member.precision = precision  # type: ignore[assignment]
-    if len(members) == 1:
-        return members[0]
-    if not all(isinstance(member, Classifier) for member in members):
-        raise UserError("ckpt= may name several classifiers, but only one detector")
     if any(c["class_names"] != contents[0]["class_names"] for c in contents):
         raise UserError("ckpt= names classifiers of different classes")
-    return Committee(members)  # type: ignore[arg-type]
+    return as_one(members)
 
 
 def read_data(

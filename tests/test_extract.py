@@ -87,6 +87,30 @@ def test_goes_on_where_it_stopped(trained, monkeypatch):
     assert sorted(p.name for p in folder.iterdir()) == ["detector.ckpt", "f.npz", "images"]
 
 
+@pytest.mark.parametrize("change", [{"batch_size": 4}, {"view": "whole"}, {"side_px": 80}])
+def test_parts_of_other_work_are_not_taken(trained, monkeypatch, change):
+    _, options, folder = trained
+    extract(options(out=str(folder / "wanted.npz"), **change))
+    from detection import extraction
+
+    join = extraction.join_parts
+    monkeypatch.setattr(extraction, "join_parts", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        extract(options(out=str(folder / "f.npz")))
+    monkeypatch.setattr(extraction, "join_parts", join)
+    extract(options(out=str(folder / "f.npz"), **change))
+    with np.load(folder / "f.npz") as found, np.load(folder / "wanted.npz") as wanted:
+        assert found.files == wanted.files
+        for name in found.files:
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_pyramid_does_not_slide(trained):
+    _, options, folder = trained
+    with pytest.raises(UserError, match="fc6 of this network is one vector an image"):
+        extract(options(out=str(folder / "f.npz"), layer="fc6", dense=True))
+
+
 def test_a_bad_image_stops_or_is_listed(trained, caplog):
     _, options, folder = trained
     bad = folder / "images" / "folder0" / "2.jpg"
@@ -95,6 +119,7 @@ def test_a_bad_image_stops_or_is_listed(trained, caplog):
         extract(options(out=str(folder / "f.npz")))
     assert extract(options(out=str(folder / "f.npz"), on_error="skip")) == ["folder0/2.jpg"]
     assert "2.jpg cannot be decoded" in caplog.text
+    assert "cannot be read: folder0/2.jpg" in caplog.text
     with np.load(folder / "f.npz") as found:
         assert len(found.files) == 3
 

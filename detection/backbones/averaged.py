@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import (
     GoogLeNet,
     GoogLeNet_Weights,
@@ -105,12 +105,10 @@ def fill(
     else:
         state = read_state(Path(weights).expanduser())
     ours = {k.removeprefix(DETECTOR_PREFIX): v for k, v in state.items()
-            if k.startswith(DETECTOR_PREFIX)}  # fmt: skip
-    target = backbone if ours else net
-    if not ours:
-        ours = {k: v for k, v in state.items() if not k.startswith("aux")}
+            if k.startswith((DETECTOR_PREFIX, "conv."))}  # fmt: skip
+    target, wanted = (backbone.conv, conv_only(ours)) if ours else (net, without_aux(state))
     try:
-        target.load_state_dict(ours, strict=not any(k.startswith("mean") for k in ours))
+        target.load_state_dict(wanted)
     except RuntimeError as error:
         raise UserError(
             f"backbone.weights={weights} is of another network: "
@@ -120,6 +118,16 @@ def fill(
     if target is net:
         for key in ("weight", "bias"):
             backbone.spare[f"classifier.{key}"] = state[f"fc.{key}"]
+
+
+def conv_only(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The convolutions of a backbone of ours, without what its inputs are scaled by."""
+    return {k.removeprefix("conv."): v for k, v in state.items() if k.startswith("conv.")}
+
+
+def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of torchvision without the auxiliary classifiers."""
+    return {k: v for k, v in state.items() if not k.startswith("aux")}
 
 
 def reach(module: nn.Module) -> Iterator[nn.Module]:

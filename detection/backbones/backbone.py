@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.backbones.receptive_field import ReceptiveField, receptive_field
+from detection.backbones.receptive_field import ReceptiveField, receptive_field, side
 from detection.errors import UserError
 
 
@@ -88,6 +88,27 @@ class Backbone(nn.Module):
     def field(self) -> ReceptiveField:
         """Stride, size and offset of the map's receptive fields."""
         return receptive_field(self.path)
+
+    def map_side(self, side_px: int) -> int:
+        """Cells along a side of the map of an input."""
+        for layer in self.path:
+            if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+                k, s, p = (side(n) for n in (layer.kernel_size, layer.stride, layer.padding))
+                up = s - 1 if getattr(layer, "ceil_mode", False) else 0
+                side_px = (side_px + 2 * p - k + up) // s + 1
+        return side_px
+
+    def refuse_small(self, side_px: int, option: str) -> None:
+        """Refuse inputs too small for the network.
+
+        Raises:
+            UserError: their map has no cell; names the option, and the smallest side.
+        """
+        if self.map_side(side_px) < 1:
+            least = next(n for n in range(side_px, 10_000) if self.map_side(n) > 0)
+            raise UserError(
+                f"{option}={side_px} is too small for this network: it needs {least} pixels a side"
+            )
 
     def maps(self, images: Tensor) -> Tensor:
         """(B, C, h, w) maps of normalised (B, 3, H, W) images; channels lie last in memory."""

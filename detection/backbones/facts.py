@@ -1,5 +1,6 @@
 """What a network's paper tells of it: parameters, connections, map sizes."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ def facts(network: nn.Module, height: int, width: int) -> Facts:
         sides = (output.shape[2], output.shape[3]) if output.dim() == 4 else (1, 1)
         maps.append((type(layer).__name__, *sides))
 
-    ghost = network.to("meta")
+    ghost = copy.deepcopy(network).to("meta")
     kinds = (nn.Conv2d, nn.Linear, nn.MaxPool2d)
     hooks = [m.register_forward_hook(note) for m in ghost.modules() if isinstance(m, kinds)]
     ghost(torch.zeros(1, 3, height, width, device="meta"))

@@ -1,6 +1,7 @@
 """The reader of OverFeat's released weights: `net_weight_0` (fast), `net_weight_1` (accurate)."""
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 
 FILE_PREFIX = "net_weight"
 RELEASED_CLASSES = 1000
+WNID = re.compile(r"n\d{8}")
 
 
 def fill_from_overfeat(backbone: Backbone, path: Path, class_order: Path | None) -> None:
@@ -24,8 +26,8 @@ def fill_from_overfeat(backbone: Backbone, path: Path, class_order: Path | None)
     Args:
         backbone: OverFeat's fast or accurate network, at full width.
         path: of the file.
-        class_order: text file with the wnid of each class in the released order, one a line (or
-            first on it): the development kit's ILSVRC2012_ID, which begins with the kit fox. With
+        class_order: text file with the wnid of each class in the released order, one somewhere
+            in each line: the development kit's ILSVRC2012_ID, which begins with the kit fox. With
             it the classifier is read too, its classes in the alphabetical order of wnids.
 
     Raises:
@@ -70,7 +72,7 @@ def alphabetical(class_order: Path) -> list[int]:
     if not class_order.is_file():
         raise UserError(f"backbone.class_order={class_order}: there is no such file")
     lines = class_order.read_text(encoding="utf-8").splitlines()
-    wnids = [line.split()[0] for line in lines if line.strip()]
+    wnids = [found[0] for line in lines if (found := WNID.search(line))]
     if len(set(wnids)) != RELEASED_CLASSES:
         raise UserError(
             f"backbone.class_order={class_order} names {len(set(wnids))} classes, one a line; "

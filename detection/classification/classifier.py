@@ -15,6 +15,7 @@ class ImageFeatures(Protocol):
 
     backbone: Backbone
     out_features: int
+    sides: tuple[int, ...]  # of each grid of bins
 
     def fc_layers(self) -> tuple[nn.Linear, nn.Linear] | None:
         """fc6, which reads the features, and fc7; None where the classifier reads them."""
@@ -32,6 +33,7 @@ class GridFeatures(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.out_features = backbone.channels * backbone.fc6_grid**2
+        self.sides = (backbone.fc6_grid,)
 
     def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """The backbone's."""
@@ -49,6 +51,7 @@ class AverageFeatures(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.out_features = backbone.channels
+        self.sides = (1,)
 
     def fc_layers(self) -> None:
         """None: the classifier reads the mean."""

@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detection.classification.classifier import Classifier
+from detection.errors import UserError
+
+GRID = "grid5"
 
 
 class FeatureSVM(Classifier):
@@ -29,6 +32,9 @@ class FeatureSVM(Classifier):
         precision: Literal["float32", "bfloat16"],
     ) -> None:
         super().__init__(features, num_classes, precision=precision)
+        choices = [*self.layers[:-1], GRID]  # without the scores of classes
+        if layer not in choices:
+            raise UserError(f"model.layer={layer}: choose one of {', '.join(choices)}")
         self.layer = layer
         self.eval()  # batch norm learns nothing from the zeros below
         side = features.backbone.input_px
@@ -37,7 +43,7 @@ class FeatureSVM(Classifier):
 
     def read(self, images: Tensor) -> Tensor:
         """(B, D) normalised activations; D of a convolution depends on the images' size."""
-        if self.layer == "grid5":
+        if self.layer == GRID:
             last = [name for name in self.layers if name.startswith("conv")][-1]
             activations = self.features.backbone.pool5(self.activations(images, last))
         else:
@@ -47,4 +53,6 @@ class FeatureSVM(Classifier):
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
         """(B, K) margins."""
-        return self.svm(self.read(images)).float()
+        activations = self.read(images)
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 would make ties
+            return self.svm(activations)

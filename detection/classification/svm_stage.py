@@ -1,11 +1,11 @@
 """Training of SVMs on activations (SPP-net, section 3.2): no augmentation, C = 1."""
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -18,19 +18,22 @@ from detection.stage import Stage
 
 log = logging.getLogger(__name__)
 
+MOST = 30_000  # images: their inner products then take 7 GB
+
 
 class FeatureSVMStage(Stage):
     """Learns one SVM a class, each against the rest, in one pass over the training images.
 
-    Every process reads all images and learns the same SVMs: there are a few thousand.
+    LIBSVM learns them (3.2), whose bias is free, from the images' inner products, which are
+    computed once for all classes. Every process reads all images, a few thousand, and learns
+    the same.
 
     Args:
         detector: the SVMs and their network.
         data: to learn.
-        seed: of the solver's order.
+        seed: see `Stage`.
         views: one view of an image.
-        c: weight of the loss (1: 3.2).
-        loss: liblinear's: "hinge" or "squared_hinge".
+        c: weight of the hinge loss (1: 3.2).
     """
 
     name = "svm"
@@ -45,16 +48,27 @@ class FeatureSVMStage(Stage):
         *,
         views: ViewSet,
         c: float,
-        loss: Literal["hinge", "squared_hinge"],
     ) -> None:
         super().__init__(detector, data, seed)
         views.fit(data.side_px, detector.features.backbone)
         self.views = views
-        self.c, self.loss = c, loss
+        self.c = c
         self.automatic_optimization = False
         self.examples: list[Tensor] = []
         self.labels: list[Tensor] = []
         detector.requires_grad_(False)
+        detector.svm.requires_grad_(True)  # several processes want something to learn
+        self.refuse_random_fc()
+
+    def refuse_random_fc(self) -> None:
+        """Refuse fc6 or fc7 where the weights were for the convolutions alone."""
+        backbone, layer = self.detector.features.backbone, self.detector.layer
+        if layer in ("fc6", "fc7") and backbone.pretrained and not backbone.fc_pretrained:
+            raise UserError(
+                f"model.layer={layer}: the weights hold no fc6 for these features, so it is "
+                "random: choose model.features.levels as they were trained with, a convolution, or "
+                "other weights"
+            )
 
     def trainer_options(self) -> dict[str, Any]:
         """One pass, which begins anew when it is interrupted."""
@@ -100,10 +114,16 @@ class FeatureSVMStage(Stage):
             self.examples.append(examples.cpu())
         self.labels += [image.label.cpu() for image in batch]
 
+    @torch.no_grad()
     def on_train_epoch_end(self) -> None:
         """Learn the SVMs."""
         examples = torch.cat(self.examples).double().numpy()
         labels = torch.stack(self.labels)
+        if len(labels) > MOST:
+            raise UserError(
+                f"SVMs on activations learn from at most {MOST} images, and here are {len(labels)}"
+            )
+        products = examples @ examples.T
         if labels.dim() == 1:  # one class an image: the others are not there
             one_hot = torch.nn.functional.one_hot(labels, self.detector.num_classes)
             labels = 2 * one_hot - 1
@@ -115,8 +135,9 @@ class FeatureSVMStage(Stage):
                 self.detector.svm.weight[label] = 0
                 self.detector.svm.bias[label] = -torch.inf
                 continue
-            solver = LinearSVC(C=self.c, loss=self.loss, random_state=self.seed, max_iter=10_000)
-            solver.fit(examples[rows], column[rows])
-            self.detector.svm.weight[label] = torch.from_numpy(solver.coef_[0]).float()
+            solver = SVC(C=self.c, kernel="precomputed", cache_size=1000)
+            solver.fit(products[np.ix_(rows, rows)], column[rows])
+            weight = solver.dual_coef_[0] @ examples[rows][solver.support_]
+            self.detector.svm.weight[label] = torch.from_numpy(weight).float()
             self.detector.svm.bias[label] = float(solver.intercept_[0])
         self.examples, self.labels = [], []

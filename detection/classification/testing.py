@@ -1,5 +1,8 @@
 """The test of a classifier: every image once, on any set of views."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -8,6 +11,7 @@ from detection.classification.classifier import Classifier
 from detection.classification.committee import Committee
 from detection.classification.views import ViewSet
 from detection.data.classification_data import ClassificationData, Viewed
+from detection.errors import UserError
 from detection.metrics.top_k import TopKErrors
 from detection.metrics.voc_ap import PRCurve
 from detection.metrics.voc_classification import VOCClassificationAP
@@ -36,6 +40,7 @@ class ClassificationTest(Stage):
         super().__init__(Committee(members), data, seed)  # type: ignore[arg-type]
         first = members[0]
         assert isinstance(first, Classifier)
+        refuse_other_inputs(members)
         views.fit(data.side_px, first.features.backbone)
         self.views = views
         several = data.indices["test"].multi_label
@@ -71,3 +76,16 @@ class ClassificationTest(Stage):
         self.confusion = self.errors.confusion(self.table)
         self.figures = {k: float(v) for k, v in self.errors.summary(self.table).items()}
         self.log("test/top1_error", self.figures["top1_error"], rank_zero_only=True)
+
+
+def refuse_other_inputs(members: Sequence[Any]) -> None:
+    """Members of a committee look at the same views: their networks must take the same.
+
+    Raises:
+        UserError: they do not.
+    """
+    backbones = [member.features.backbone for member in members]
+    if len({(b.input_px, b.field.stride, b.pool, b.fc6_grid) for b in backbones}) > 1:
+        raise UserError(
+            "the members of a committee must take inputs of one size, and have maps of one stride"
+        )

@@ -59,7 +59,12 @@ class ClassificationStage(Stage):
         super().__init__(detector, data, seed)
         if not sizes_px or min(sizes_px) < 1:
             raise UserError("model.stages.train.sizes_px needs positive numbers")
+        if data.indices["train"].multi_label:
+            raise UserError(
+                f"data={data.name} shows several classes in an image: model=feature_svm learns them"
+            )
         self.sizes_px = list(sizes_px)
+        detector.features.backbone.refuse_small(min(sizes_px), "model.stages.train.sizes_px")
         self.alternate = alternate
         self.batch_size = batch_size
         self.epochs = epochs

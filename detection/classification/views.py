@@ -53,17 +53,25 @@ class CropViews:
         crop_px: side of the crops; None: of the network's inputs.
         places: names of `PLACES`.
         flip: each crop mirrored too.
+        square: places are those of the central square (Krizhevsky et al. 2012), not of the whole
+            image (SPP-net, footnote 1).
     """
 
     def __init__(
-        self, *, resize_px: int | None, crop_px: int | None, places: Sequence[str], flip: bool
+        self,
+        *,
+        resize_px: int | None,
+        crop_px: int | None,
+        places: Sequence[str],
+        flip: bool,
+        square: bool = False,
     ) -> None:
         unknown = [p for p in places if p not in PLACES]
         if unknown or not places:
             raise UserError(f"views: places {unknown} are unknown; choose of {', '.join(PLACES)}")
         self.options = (resize_px, crop_px)
         self.places = [PLACES[p] for p in places]
-        self.flip = flip
+        self.flip, self.square = flip, square
 
     def fit(self, side_px: int, backbone: Backbone) -> int:
         """See `ViewKind`."""
@@ -74,11 +82,13 @@ class CropViews:
                 f"views: a crop of {self.crop_px} does not fit a side of {self.resize_px} pixels "
                 "(data.side_px)"
             )
+        backbone.refuse_small(self.crop_px, "views: crop_px")
         return self.resize_px
 
     def __call__(self, pixels: Pixels) -> list[Pixels]:
         """The crops, then their mirror images."""
         image = with_shorter_side(pixels, self.resize_px)
+        image = central_square(image) if self.square else image
         size = self.crop_px
         room = (image.shape[0] - size, image.shape[1] - size)
         corners = [(round(room[0] * y), round(room[1] * x)) for y, x in self.places]
@@ -103,6 +113,7 @@ class WholeViews:
     def fit(self, side_px: int, backbone: Backbone) -> int:
         """See `ViewKind`."""
         self.resize_px = self.option or side_px
+        backbone.refuse_small(self.resize_px, "views: resize_px")
         return self.resize_px
 
     def __call__(self, pixels: Pixels) -> list[Pixels]:
@@ -170,6 +181,13 @@ def with_shorter_side(pixels: Pixels, side_px: int) -> Pixels:
     return resized(
         pixels, max(side_px, round(height * factor)), max(side_px, round(width * factor))
     )
+
+
+def central_square(pixels: Pixels) -> Pixels:
+    """The square in an image's middle."""
+    size = min(pixels.shape[:2])
+    y, x = (round((side - size) / 2) for side in pixels.shape[:2])
+    return pixels[y : y + size, x : x + size]
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:

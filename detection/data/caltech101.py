@@ -1,6 +1,6 @@
 """Caltech101, split as SPP-net does: 30 training and up to 50 test images a class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,20 @@ class Caltech101:
         root: holds the folders, or `101_ObjectCategories`, or `caltech101/101_ObjectCategories`.
         train: images a class.
         test: at most so many others a class.
-        seed: of the split. `train.py` takes several, for a run on each; here it is one.
+        seed: of the split, or a list of one. `train.py` takes several, for a run on each.
 
     Raises:
         UserError: nothing is there, or several seeds.
     """
 
-    def __init__(self, root: Path, *, train: int, test: int, seed: int) -> None:
+    def __init__(self, root: Path, *, train: int, test: int, seed: int | Sequence[int]) -> None:
         inner = [p for p in ("101_ObjectCategories", "caltech101/101_ObjectCategories")
                  if (root / p).is_dir()]  # fmt: skip
         self.root = first_folder(root, inner) if inner else root
-        if not isinstance(seed, int):
-            raise UserError("data.layout.seed=N: a checkpoint is tested on the split of one seed")
-        self.options = (train, test, seed)
+        seeds = [seed] if isinstance(seed, int) else list(seed)
+        if len(seeds) != 1:
+            raise UserError("data.layout.seed=[N]: a checkpoint is tested on one split, not on all")
+        self.options = (train, test, seeds[0])
         self.class_folders = sorted(p.name for p in self.root.iterdir() if p.is_dir())
         if not self.class_folders:
             raise UserError(

@@ -1,11 +1,14 @@
 """Images in a folder for each class, as torchvision's `ImageFolder` reads them."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detection.errors import UserError
 from detection.images import IMAGE_SUFFIXES
+
+log = logging.getLogger(__name__)
 
 
 class ClassFolders:
@@ -36,6 +39,13 @@ class ClassFolders:
         self.class_folders = sorted(p.name for p in self.folders["train"].iterdir() if p.is_dir())
         if not self.class_folders:
             raise UserError(f"{self.folders['train']} holds no folder: each class needs one")
+        others = {p.name for p in self.folders["test"].iterdir() if p.is_dir()}
+        unknown = sorted(others - set(self.class_folders) - {inside})
+        if unknown:
+            raise UserError(
+                f"folder {self.folders['test'] / unknown[0]} is of a class that "
+                f"{self.folders['train']} does not have"
+            )
 
     @property
     def class_names(self) -> list[str]:
@@ -80,4 +90,12 @@ def first_folder(root: Path, names: Sequence[str]) -> Path:
 def image_names(folder: Path) -> list[str]:
     """Names of the images in a folder, sorted."""
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.name.lower().endswith(IMAGE_SUFFIXES))
+        names = sorted(entry.name for entry in entries)
+    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+    if len(images) < len(names):
+        others = sorted(set(names) - set(images))
+        log.warning(
+            "%s: %d files or folders are no images (%s), such as %s: left out",
+            folder, len(others), " ".join(IMAGE_SUFFIXES), others[0],
+        )  # fmt: skip
+    return images

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import albumentations as A
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detection.data.image_index import ImageIndex, ImageListing, open_index
 from detection.data.sampler import ShardSampler, ranks
+from detection.errors import UserError
 from detection.images import read_reduced
 
 log = logging.getLogger(__name__)
@@ -57,8 +60,10 @@ class ClassificationData(pl.LightningDataModule):
         source: makes sure that the data is on disk, and gives its folder; called with `root`.
         layout: lists that folder; called with it.
         root: the user's own folder, or None for the source's.
-        augmentation: of training images; gives squares of one size. None where nothing is trained.
+        augmentation: of training images that were scaled; gives squares of one size. None where
+            nothing is trained.
         crops_per_image: so many augmented squares of an image in a batch, decoded once.
+        mirror_too: and each of them mirrored.
         side_px: the shorter side that images are scaled to; much larger JPEGs are decoded at a
             part of their size.
         val_images: at most so many test images are looked at after each epoch.
@@ -75,6 +80,7 @@ class ClassificationData(pl.LightningDataModule):
         root: str | None,
         augmentation: Augmentation = None,
         crops_per_image: int,
+        mirror_too: bool,
         side_px: int,
         val_images: int,
         num_workers: int,
@@ -87,6 +93,7 @@ class ClassificationData(pl.LightningDataModule):
         self.root = root
         self.augmentation = augmentation
         self.crops_per_image = crops_per_image
+        self.mirror_too = mirror_too
         self.side_px = side_px
         self.val_images = val_images
         self.num_workers = num_workers
@@ -115,13 +122,17 @@ class ClassificationData(pl.LightningDataModule):
         """Augmented squares of all training images in random order: one epoch, all by the seed.
 
         Args:
-            batch_size: squares in a batch, for each process.
+            batch_size: squares in a batch, for each process; those of an image stay together, so
+                it is the nearest multiple of their number.
             seed: the same for all processes.
         """
         index = self.indices["train"]
-        images = max(1, batch_size // self.crops_per_image)
+        squares = self.crops_per_image * (2 if self.mirror_too else 1)
+        images = max(1, round(batch_size / squares))
         return DataLoader(
-            AugmentedImages(index, self.augmentation, self.crops_per_image, self.side_px),
+            AugmentedImages(
+                index, self.augmentation, self.crops_per_image, self.mirror_too, self.side_px
+            ),
             batch_sampler=ShuffledBatches(len(index), images, seed, ranks(self.trainer)),
             num_workers=self.num_workers,
             collate_fn=join_labelled,
@@ -155,24 +166,33 @@ class ClassificationData(pl.LightningDataModule):
 
 
 class AugmentedImages(Dataset[Labelled]):
-    """Some augmented squares of an image, by its row and a seed."""
+    """Some augmented squares of an image, by its row and a seed; then their mirror images."""
 
     def __init__(
-        self, index: ImageIndex, augmentation: Augmentation, count: int, decode_px: int
+        self,
+        index: ImageIndex,
+        augmentation: Augmentation,
+        count: int,
+        mirror_too: bool,
+        side_px: int,
     ) -> None:
         self.index, self.augmentation = index, augmentation
-        self.count, self.decode_px = count, decode_px
+        self.count, self.mirror_too, self.side_px = count, mirror_too, side_px
+        self.scale = A.SmallestMaxSize(side_px, interpolation=cv2.INTER_LINEAR)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, row_and_seed: tuple[int, int]) -> Labelled:
         row, seed = row_and_seed
-        pixels = read_reduced(self.index.path(row), self.decode_px)
+        pixels = self.scale(image=read_reduced(self.index.path(row), self.side_px))["image"]
         self.augmentation.set_random_seed(seed)
         squares = [self.augmentation(image=pixels)["image"] for _ in range(self.count)]
+        images = torch.stack([as_tensor(s) for s in squares])
+        if self.mirror_too:
+            images = torch.cat([images, images.flip(-1)])
         label = torch.tensor(int(self.index.labels[row]))
-        return torch.stack([as_tensor(s) for s in squares]), label.expand(self.count)
+        return images, label.expand(len(images))
 
 
 class ViewedImages(Dataset[Any]):
@@ -208,14 +228,20 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         batch_size: of each process.
         seed: of the order and of the images' seeds.
         ranks: number of this process, and how many there are.
+
+    Raises:
+        UserError: there are fewer images than processes.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, ranks: tuple[int, int]) -> None:
-        self.length, self.batch_size, self.seed = length, min(batch_size, length), seed
         self.rank, self.world = ranks
+        if length < self.world:
+            raise UserError(f"{length} training images do not go round {self.world} processes")
+        self.length, self.seed = length, seed
+        self.batch_size = min(batch_size, length // self.world)
 
     def __len__(self) -> int:
-        return max(1, self.length // (self.batch_size * self.world))
+        return self.length // (self.batch_size * self.world)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = np.random.default_rng(self.seed)

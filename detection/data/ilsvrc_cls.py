@@ -1,8 +1,10 @@
 """ILSVRC's classification data: 1.28 million images of 1,000 classes."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from torchvision.models import AlexNet_Weights
 
 from detection.data.class_folders import ClassFolders, first_folder
 from detection.data.voc_annotation import read_annotation
@@ -21,12 +23,21 @@ def ilsvrc_cls(root: Path) -> "KaggleCls | ClassFolders":
     if (root / KAGGLE / "Data" / "CLS-LOC").is_dir():
         return KaggleCls(root)
     if (root / "train").is_dir():
-        return ClassFolders(root, test=("val",))
+        return NamedFolders(root, test=("val",))
     found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
     raise UserError(
         f"data.root={root} holds no ILSVRC classification data: looked for ILSVRC/Data/CLS-LOC "
         f"(Kaggle) and train (a folder a class), found {found}"
     )
+
+
+class NamedFolders(ClassFolders):
+    """torchvision's layout; all 1,000 classes have their names."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """See `names_of`."""
+        return names_of(self.class_folders, synset_words(self.root / "LOC_synset_mapping.txt"))
 
 
 class KaggleCls:
@@ -45,7 +56,7 @@ class KaggleCls:
         words = synset_words(root / "LOC_synset_mapping.txt")
         train = first_folder(self.data, ["train"])
         self.wnids = sorted(words) or sorted(p.name for p in train.iterdir() if p.is_dir())
-        self.words = [words.get(wnid, wnid) for wnid in self.wnids]
+        self.words = names_of(self.wnids, words)
         self.label = {wnid: n for n, wnid in enumerate(self.wnids)}
         missing = [w for w in self.wnids if not (train / w).is_dir()]
         if missing:
@@ -56,7 +67,7 @@ class KaggleCls:
 
     @property
     def class_names(self) -> list[str]:
-        """The first word of each class, in alphabetical order of wnids, as torchvision counts."""
+        """Of `names_of`, in alphabetical order of wnids, as torchvision counts."""
         return self.words
 
     def fingerprint(self, split: str) -> str:
@@ -97,6 +108,20 @@ class KaggleCls:
             return answers.get(name, "none")
         objects = read_annotation(self.boxes / f"{name}.xml", FIRST_PIXEL).objects
         return objects[0].name if objects else "none"
+
+
+def names_of(wnids: Sequence[str], words: Mapping[str, str]) -> list[str]:
+    """Names of classes, the same in both layouts.
+
+    Args:
+        wnids: of the classes, sorted.
+        words: first words by wnid, for parts of the data set; all 1,000 classes have torchvision's
+            names, which tell the crane that flies from the one that lifts.
+    """
+    published = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
+    if len(wnids) == len(published):
+        return list(published)
+    return [words.get(wnid, wnid) for wnid in wnids]
 
 
 def synset_words(path: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ They are memory-mapped: 1.28 million images open at once, and cost no worker mem
 
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -125,12 +126,17 @@ def write_index(folder: Path, listing: ImageListing, split: str) -> None:
         "ends": np.array(ends, np.int64),
         "labels": np.array(labels, np.int8 if several else np.int32),
     }
-    unfinished = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for key, array in arrays.items():
-        np.save(unfinished / f"{key}.npy", array)
-    write_json(unfinished / "classes.json", listing.class_names)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    unfinished.mkdir()
+    try:
+        for key, array in arrays.items():
+            np.save(unfinished / f"{key}.npy", array)
+        write_json(unfinished / "classes.json", listing.class_names)
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / "classes.json").is_file():  # another process may have been first
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     log.info("index of %d %s images written to %s", len(ends), split, folder)

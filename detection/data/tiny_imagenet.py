@@ -42,7 +42,9 @@ class TinyImageNet(ClassFolders):
             return
         label = {wnid: n for n, wnid in enumerate(self.class_folders)}
         for number, line in enumerate(self.list.read_text(encoding="utf-8").splitlines(), 1):
-            name, wnid = line.split("\t")[:2]
+            name, wnid, *_ = [*line.split("\t"), "", ""]
+            if not name or not wnid:
+                raise UserError(f"{self.list} line {number}: an image and its class are wanted")
             if wnid not in label:
                 raise UserError(f"{self.list} line {number}: class {wnid} is not in train")
             yield f"val/images/{name}", label[wnid]

@@ -30,10 +30,9 @@ class VOCClassification:
         return self.classes
 
     def fingerprint(self, split: str) -> str:
-        """The list, and when annotations were last added."""
-        return (
-            f"{self.classes} {self.names[split]} {(self.root / 'Annotations').stat().st_mtime_ns}"
-        )
+        """The list's images, and when annotations were last added."""
+        changed = (self.root / "Annotations").stat().st_mtime_ns
+        return f"{self.classes} {self.names[split]} {self.folder.ids(self.names[split])} {changed}"
 
     def entries(self, split: str) -> Iterator[tuple[str, Sequence[int]]]:
         """1, 0 or -1 for each class."""

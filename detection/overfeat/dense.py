@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from detection.backbones.backbone import Backbone
-from detection.backbones.receptive_field import side
 from detection.classification.classifier import Classifier, GridFeatures
+from detection.classification.feature_svm import FeatureSVM
 from detection.classification.views import Pixels, mirrored, resized
 from detection.errors import UserError
 
@@ -36,6 +36,8 @@ def dense_logits(classifier: Classifier, images: Tensor, fine: bool) -> Tensor:
     backbone = classifier.features.backbone
     if not isinstance(classifier.features, GridFeatures) or backbone.pool is None:
         raise UserError(NO_GRID)
+    if isinstance(classifier, FeatureSVM):
+        raise UserError("views: SVMs on activations cannot be read densely: choose centre or whole")
     maps = backbone.maps(backbone.normalize(images))
     kernel, stride = backbone.pool
     offsets = stride if fine else 1
@@ -56,15 +58,43 @@ def dense_logits(classifier: Classifier, images: Tensor, fine: bool) -> Tensor:
     return interleaved(logits, offsets)
 
 
-def slide(classifier: Classifier, pooled: Tensor, grid: int) -> Tensor:
+@torch.no_grad()
+def dense_activations(classifier: Classifier, images: Tensor, layer: str) -> Tensor:
+    """Maps (B, D, h, w) of "pool5", "fc6", "fc7" or "logits", read densely without offsets.
+
+    Args:
+        classifier: see `dense_logits`.
+        images: (B, 3, H, W), all of one size.
+        layer: whose outputs, behind its ReLU.
+
+    Raises:
+        UserError: the network is of another kind, or the images are too small for one window.
+    """
+    backbone = classifier.features.backbone
+    if not isinstance(classifier.features, GridFeatures) or backbone.pool is None:
+        raise UserError(
+            f"dense=true: {layer} of this network is one vector an image: choose a convolution"
+        )
+    with classifier.autocast(images):
+        pooled = F.max_pool2d(backbone.maps(backbone.normalize(images)), *backbone.pool)
+        if min(pooled.shape[2:]) < backbone.fc6_grid:
+            raise UserError(f"images of {images.shape[2]}×{images.shape[3]} pixels are too small")
+        return slide(classifier, pooled, backbone.fc6_grid, layer).float()
+
+
+def slide(classifier: Classifier, pooled: Tensor, grid: int, layer: str = "logits") -> Tensor:
     """The fully connected layers as convolutions: (B, C, y, x) → (B, K, y − grid + 1, ...)."""
     fc6, fc7, last = classifier.fc6, classifier.fc7, classifier.classifier
     assert fc6 is not None
     assert fc7 is not None
+    if layer == "pool5":
+        return pooled
     kernel = fc6.weight.view(fc6.out_features, -1, grid, grid)
     hidden = F.relu(F.conv2d(pooled, kernel, fc6.bias))
+    if layer == "fc6":
+        return hidden
     hidden = F.relu(F.conv2d(hidden, fc7.weight[:, :, None, None], fc7.bias))
-    return F.conv2d(hidden, last.weight[:, :, None, None], last.bias)
+    return hidden if layer == "fc7" else F.conv2d(hidden, last.weight[:, :, None, None], last.bias)
 
 
 def interleaved(maps: Tensor, offsets: int) -> Tensor:
@@ -86,19 +116,9 @@ def fitting_sides(backbone: Backbone) -> tuple[int, int]:
     kernel, stride = backbone.pool
     cells = (backbone.fc6_grid - 1) * stride + kernel + stride - 1  # before the last pooling
     first = 1
-    while map_side(backbone, first) < cells:
+    while backbone.map_side(first) < cells:
         first += 1
     return first, stride * backbone.field.stride
-
-
-def map_side(backbone: Backbone, side_px: int) -> int:
-    """Cells along a side of the map of an input."""
-    for layer in backbone.path:
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            k, s, p = (side(n) for n in (layer.kernel_size, layer.stride, layer.padding))
-            up = s - 1 if getattr(layer, "ceil_mode", False) else 0
-            side_px = (side_px + 2 * p - k + up) // s + 1
-    return side_px
 
 
 class DenseViews:

@@ -133,7 +133,10 @@ def pyramid_fc_layers(backbone: Backbone, levels: Sequence[int]) -> tuple[nn.Lin
     """fc6 on a pyramid, and fc7: those of an SPP-net if its weights were given."""
     fc6, fc7 = backbone.give_fc_layers()
     spare = backbone.spare_fc_layers(backbone.channels * sum(n * n for n in levels))
-    return spare or (pyramid_fc6(fc6, backbone.fc6_grid, levels, backbone.fc_pretrained), fc7)
+    if spare:
+        backbone.fc_pretrained = True
+        return spare
+    return pyramid_fc6(fc6, backbone.fc6_grid, levels, backbone.fc_pretrained), fc7
 
 
 def pyramid_fc6(fc6: nn.Linear, grid: int, levels: Sequence[int], pretrained: bool) -> nn.Linear:

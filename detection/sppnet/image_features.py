@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from detection.backbones.backbone import Backbone
+from detection.errors import UserError
 from detection.sppnet.features import pyramid_fc_layers
 from detection.sppnet.pyramid import Bins, SpatialPyramidPooling
 
@@ -23,11 +24,21 @@ class PyramidFeatures(nn.Module):
         self.backbone = backbone
         self.pyramid = SpatialPyramidPooling(levels, bins)
         self.out_features = backbone.channels * sum(n * n for n in levels)
+        self.sides = tuple(levels)
 
     def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """fc6 on the pyramid, and fc7."""
         return pyramid_fc_layers(self.backbone, self.pyramid.levels)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, h, w) → (B, sum of n² · C), bins one after the other, as the detector's."""
+        """(B, C, h, w) → (B, sum of n² · C), bins one after the other, as the detector's.
+
+        Raises:
+            UserError: a level has more bins than the map has cells.
+        """
+        if max(self.sides) > min(maps.shape[2:]):
+            raise UserError(
+                f"level {max(self.sides)} of the pyramid is larger than the map of {maps.shape[2]}"
+                f"×{maps.shape[3]}: choose larger images, or smaller model.features.levels"
+            )
         return self.pyramid(maps).flatten(1)

@@ -1,5 +1,7 @@
 """OverFeat's networks against the paper's tables, and the reader of the released weights."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -97,3 +99,21 @@ def test_googlenet_is_torchvisions():
     assert net.field.stride == 32
     with pytest.raises(UserError, match="no fully connected layers"):
         googlenet(weights=None, input_px=224, **INPUT).give_fc_layers()
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    """Not a layer of them may be left random, or left out."""
+    small = partial(resnet, stride_on="3x3", input_px=224, **INPUT)
+    net = small(blocks=[1, 1, 1, 1], weights=None)
+    torch.save(net.state_dict(), tmp_path / "bare.pth")
+    detector = {f"features.backbone.{k}": v for k, v in net.state_dict().items()}
+    torch.save({"state_dict": detector}, tmp_path / "run.ckpt")
+    for name in ("bare.pth", "run.ckpt"):
+        again = small(blocks=[1, 1, 1, 1], weights=str(tmp_path / name))
+        assert again.pretrained
+        assert all(torch.equal(a, b) for a, b in
+                   zip(again.parameters(), net.parameters(), strict=True))  # fmt: skip
+        with pytest.raises(UserError, match="of another network: Missing key"):
+            small(blocks=[1, 1, 2, 1], weights=str(tmp_path / name))
+        with pytest.raises(UserError, match="of another network"):
+            googlenet(weights=str(tmp_path / name), input_px=224, **INPUT)

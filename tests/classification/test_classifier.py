@@ -12,6 +12,7 @@ from detection.backbones.alexnet import alexnet
 from detection.backbones.zf5 import zf5
 from detection.classification.classifier import Classifier, GridFeatures
 from detection.classification.committee import Committee
+from detection.classification.testing import refuse_other_inputs
 from detection.classification.training import ClassificationStage
 from detection.classification.views import CropViews, ViewSet, WholeViews, with_shorter_side
 from detection.errors import UserError
@@ -23,7 +24,7 @@ INPUT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "weights":
 small = partial(zf5, width=0.05, padding="paper", normalization="channel", input_px=64, **INPUT)
 
 
-def spp(classes=6, levels=(3, 2, 1), seed=0):
+def spp(classes=6, levels=(2, 1), seed=0):
     torch.manual_seed(seed)
     features = PyramidFeatures(small(), levels=levels, bins="adaptive")
     return Classifier(features, classes, precision="float32").eval()
@@ -79,6 +80,17 @@ def test_ten_views_of_the_whole_image():
     for (y, x), view, mirror in zip(corners, made[:5], made[5:], strict=True):
         assert (view == whole[y : y + 64, x : x + 64]).all()
         assert (mirror == view[:, ::-1]).all()
+
+
+def test_ten_views_of_the_central_square():
+    """Krizhevsky et al. 2012: the corners are not those of the image."""
+    places = ["top_left", "bottom_right"]
+    views = CropViews(resize_px=None, crop_px=None, places=places, flip=False, square=True)
+    views.fit(80, small())
+    whole = with_shorter_side(image(), 80)  # 80×116: the square begins at column 18
+    first, last = views(image())
+    assert (first == whole[:64, 18:82]).all()
+    assert (last == whole[16:, 34:98]).all()
 
 
 def test_bad_views():
@@ -155,7 +167,9 @@ def training(**changes):
         "clip_norm": None,
         "max_steps": None,
     }
-    return ClassificationStage(spp(), SimpleNamespace(side_px=80), **{**options, **changes})
+    index = SimpleNamespace(multi_label=changes.pop("multi_label", False))
+    data = SimpleNamespace(name="some", side_px=80, indices={"train": index})
+    return ClassificationStage(spp(), data, **{**options, **changes})
 
 
 @pytest.mark.parametrize(
@@ -186,6 +200,31 @@ def test_the_smaller_size_is_the_resized_crop(monkeypatch):
     assert seen[0][:, :, 25:].max() < 0.01
 
 
-def test_bad_sizes_are_refused():
+def test_bad_sizes_and_data_are_refused():
     with pytest.raises(UserError, match="sizes_px needs positive numbers"):
         training(sizes_px=[])
+    with pytest.raises(UserError, match=r"sizes_px=12 is too small .* it needs \d+ pixels"):
+        training(sizes_px=[64, 12])
+    with pytest.raises(UserError, match="several classes in an image: model=feature_svm"):
+        training(multi_label=True)
+
+
+def test_the_smallest_side_is_told():
+    backbone = small()
+    least = next(n for n in range(1, 100) if backbone.map_side(n) > 0)
+    assert backbone.maps(torch.zeros(1, 3, least, least)).shape[2:] == (1, 1)
+    with pytest.raises(UserError, match=f"resize_px=5 is too small.* {least} pixels"):
+        WholeViews(resize_px=5, flip=False).fit(80, backbone)
+
+
+def test_a_level_larger_than_the_map_is_refused():
+    with pytest.raises(UserError, match="level 6 of the pyramid is larger than the map of 3×3"):
+        spp(levels=(6, 1))(torch.rand(1, 3, 64, 64))
+
+
+def test_a_committee_takes_one_kind_of_inputs():
+    other = spp()
+    other.features.backbone.input_px = 48
+    with pytest.raises(UserError, match="inputs of one size"):
+        refuse_other_inputs([spp(), other])
+    refuse_other_inputs([spp(), spp(seed=1)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC
 
 from detection.backbones.zf5 import zf5
 from detection.classification.feature_svm import FeatureSVM
@@ -26,7 +26,7 @@ TRAINER = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu"}
 def network(layer, classes=6):
     torch.manual_seed(0)
     backbone = zf5(
-        weights=None, width=0.05, padding="paper", normalization="channel", input_px=64,
+        weights=None, width=0.05, padding="paper", normalization="channel", input_px=128,
         mean=[0.5] * 3, std=[0.25] * 3,
     )  # fmt: skip
     features = PyramidFeatures(backbone, levels=[6, 3, 2, 1], bins="adaptive")
@@ -42,7 +42,8 @@ def data(tmp_path_factory):
         layout=ClassFolders,
         root=None,
         crops_per_image=1,
-        side_px=64,
+        mirror_too=False,
+        side_px=128,
         val_images=1,
         num_workers=0,
         cache=folder,
@@ -53,16 +54,14 @@ def data(tmp_path_factory):
 
 
 def fit(detector, data, folder, kind):
-    stage = FeatureSVMStage(
-        detector, data, 0, views=ViewSet({"one": kind}), c=1.0, loss="squared_hinge"
-    )
+    stage = FeatureSVMStage(detector, data, 0, views=ViewSet({"one": kind}), c=1.0)
     make_trainer(TRAINER, {}, folder, [], stage.trainer_options()).fit(stage)
     return stage
 
 
 def test_the_finest_level_is_a_part_of_the_pyramid():
     """Tables 3 and 4: pool5 corresponds to the 6×6 level."""
-    image = torch.rand(1, 3, 64, 80)
+    image = torch.rand(1, 3, 128, 150)
     net = network("grid5")
     finest = net.features(net.activations(image, "conv5"))[:, : 36 * net.features.backbone.channels]
     grid = torch.nn.functional.normalize(finest)
@@ -75,14 +74,15 @@ def test_svms_are_scikit_learns_on_the_same_activations(data, tmp_path):
     crop = CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)
     fit(detector, data, tmp_path, crop)
     views = ViewSet({"one": crop})
-    views.fit(64, detector.features.backbone)
+    views.fit(128, detector.features.backbone)
     loaded = [i for batch in data.view_loader("train", views, 4) for i in batch]
     examples = torch.cat([detector.read(i.views[0][0][None]) for i in loaded])
     labels = np.array([int(i.label) for i in loaded])
     for label in range(6):
-        theirs = LinearSVC(C=1.0, loss="squared_hinge", random_state=0, max_iter=10_000)
+        theirs = SVC(C=1.0, kernel="linear")
         theirs.fit(examples.double().numpy(), labels == label)
-        np.testing.assert_allclose(detector.svm.weight[label], theirs.coef_[0], atol=1e-4)
+        np.testing.assert_allclose(detector.svm.weight[label].detach(), theirs.coef_[0], atol=1e-3)
+        assert float(detector.svm.bias[label].detach()) == pytest.approx(theirs.intercept_[0], abs=1e-3)
     margins = detector.scores(torch.stack([i.views[0][0] for i in loaded]))
     torch.testing.assert_close(margins, detector.svm(examples))
 
@@ -95,6 +95,32 @@ def test_maps_of_whole_images_are_no_features(data, tmp_path):
 def test_several_views_are_refused(data, tmp_path):
     with pytest.raises(UserError, match="SVMs learn from one view"):
         fit(network("fc7"), data, tmp_path, WholeViews(resize_px=None, flip=True))
+
+
+def test_a_layer_that_is_not_there_lists_the_others():
+    with pytest.raises(UserError, match=r"layer=fc8: choose one of conv1, .*fc7, grid5"):
+        network("fc8")
+
+
+def test_a_random_fc_behind_trained_convolutions_is_refused(data):
+    """Weights of a pyramid of other levels bring no fc6."""
+    detector = network("fc7")
+    detector.features.backbone.pretrained = True
+    crop = ViewSet({"one": CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)})
+    with pytest.raises(UserError, match=r"layer=fc7: the weights hold no fc6 .*so it is random"):
+        FeatureSVMStage(detector, data, 0, views=crop, c=1.0)
+    detector.features.backbone.fc_pretrained = True
+    FeatureSVMStage(detector, data, 0, views=crop, c=1.0)
+
+
+def test_margins_are_exact_where_the_network_is_not():
+    """Rounded to bfloat16, margins tie."""
+    detector = network("fc7")
+    images = torch.rand(2, 3, 128, 128)
+    with torch.autocast("cpu", torch.bfloat16):
+        margins = detector.scores(images)
+    assert margins.dtype == torch.float32
+    assert not torch.equal(margins, margins.bfloat16().float())
 
 
 def test_area_is_scikit_learns_where_precision_only_falls():

@@ -16,7 +16,7 @@ from detection.data.augment import CentreOrCornerCrop, PCALighting, principal_co
 from detection.data.caltech101 import Caltech101
 from detection.data.class_folders import ClassFolders
 from detection.data.classification_data import ShuffledBatches
-from detection.data.ilsvrc_cls import ilsvrc_cls
+from detection.data.ilsvrc_cls import ilsvrc_cls, names_of
 from detection.data.image_index import open_index
 from detection.data.tiny_imagenet import TinyImageNet
 from detection.data.voc_annotation import VOCObject
@@ -104,6 +104,9 @@ def test_caltech101_splits_each_class(tmp_path):
     assert not set(train) & set(test)
     assert train == dict(Caltech101(tmp_path, **options, seed=0).entries("train"))
     assert train != dict(Caltech101(tmp_path, **options, seed=1).entries("train"))
+    assert train == dict(Caltech101(tmp_path, **options, seed=[0]).entries("train"))
+    with pytest.raises(UserError, match=r"seed=\[N\]: a checkpoint is tested on one split"):
+        Caltech101(tmp_path, **options, seed=[0, 1])
     with pytest.raises(UserError, match="holds 40 images: 40 to train on"):
         list(Caltech101(tmp_path, train=40, test=5, seed=0).entries("train"))
 
@@ -155,6 +158,62 @@ def test_processes_share_each_batch_out():
     first, second = (list(ShuffledBatches(23, 3, 3, (rank, 2))) for rank in (0, 1))
     assert [a + b for a, b in zip(first, second, strict=True)] == one
     assert len(one) == len(first) == 3
+
+
+def test_few_images_are_shared_out_too():
+    """No process has an empty batch."""
+    for rank in (0, 1):
+        assert [len(batch) for batch in ShuffledBatches(8, 32, 3, (rank, 2))] == [4]
+    with pytest.raises(UserError, match="1 training images do not go round 2 processes"):
+        ShuffledBatches(1, 4, 3, (0, 2))
+
+
+def test_overfeats_ten_views_of_an_image(tmp_path):
+    """OverFeat, 3.1: five crops and their flips; a batch is the nearest number of whole images."""
+    root = kaggle(tmp_path / "data")
+    made = data(tmp_path, root, "model=overfeat", "model.crop.height=48", "model.crop.width=48")
+    images, labels = next(iter(made.train_loader(28, 0)))
+    assert images.shape == (30, 3, 48, 48)
+    assert torch.equal(images[:5].flip(-1), images[5:10])
+    assert len(labels.view(3, 10).unique(dim=1)[0]) == 1
+    assert not torch.equal(images[0], images[1])
+
+
+def test_all_classes_of_ilsvrc_have_their_names_in_both_layouts():
+    """Two cranes and two maillots, told apart."""
+    wnids = [f"n{n:08d}" for n in range(1000)]
+    names = names_of(wnids, {})
+    assert names == names_of(wnids, dict.fromkeys(wnids, "crane"))
+    assert len(set(names)) == 1000
+    assert names[:2] == ["tench", "goldfish"]
+
+
+def test_what_is_not_read_is_told(tmp_path, caplog):
+    class_folders(tmp_path)
+    (tmp_path / "train" / WNIDS[0] / "notes.txt").write_text("")
+    listing = ilsvrc_cls(tmp_path)
+    assert len(list(listing.entries("train"))) == 12
+    assert "1 files or folders are no images" in caplog.text
+    assert "notes.txt: left out" in caplog.text
+    (tmp_path / "val" / "n99999999").mkdir()
+    with pytest.raises(UserError, match=r"n99999999 is of a class that .*train does not have"):
+        ilsvrc_cls(tmp_path)
+
+
+def test_an_index_that_another_process_wrote_first_is_taken(tmp_path, monkeypatch):
+    listing = ilsvrc_cls(class_folders(tmp_path / "data"))
+    whole, seen = listing.entries, []
+
+    def entries(split):
+        if not seen:
+            seen.append(split)
+            open_index(tmp_path, "x", listing, split)  # the other process
+        yield from whole(split)
+
+    monkeypatch.setattr(listing, "entries", entries)
+    index = open_index(tmp_path, "x", listing, "train")
+    assert len(index) == 12
+    assert [p.name for p in (tmp_path / "indices").iterdir()] == [index.folder.name]
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "I;16", "RGBA"])

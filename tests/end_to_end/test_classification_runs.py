@@ -16,6 +16,7 @@ TINY = [
     "data.side_px=72",
     "recipe.width=0.05",
     "backbone.input_px=64",
+    "model.features.levels=[2,1]",
     "model.stages.train.sizes_px=[64,48]",
     "model.stages.train.epochs=3",
     "model.stages.train.batch_size=16",
@@ -60,8 +61,32 @@ def test_other_views_and_committees(finished, tmp_path, paths):
     run("evaluate.py", f"ckpt={finished}", "views=ten", f"run_dir={tmp_path / 'ten'}", *paths)
     assert set(figures(tmp_path / "ten")) == set(figures(finished))
     both = f"ckpt=[{finished},{finished}]"
-    run("evaluate.py", both, f"run_dir={tmp_path / 'both'}", *paths)
+    same = ["data=shapes_cls", "data.source.train=8", "data.source.test=4"]
+    run("evaluate.py", both, f"run_dir={tmp_path / 'both'}", *same, *paths)
     assert figures(tmp_path / "both") == figures(finished)
+
+
+def test_several_networks_in_one_run(tmp_path, paths):
+    """OverFeat, table 2: the figures are those of their committee, each of a seed of its own."""
+    words = [*TINY, *paths, "model.stages.train.epochs=1", "members=2", f"run_dir={tmp_path}/two"]
+    run("train.py", *words)
+    first, second = tmp_path / "two" / "model_1", tmp_path / "two" / "model_2"
+    assert not torch.equal(weights(first)["fc7.weight"], weights(second)["fc7.weight"])
+    run("evaluate.py", f"ckpt=[{first},{second}]", f"run_dir={tmp_path / 'both'}", *paths)
+    assert figures(tmp_path / "both") == figures(tmp_path / "two")
+    result = run("evaluate.py", f"ckpt={tmp_path / 'two'}", check=False)
+    assert result.returncode == 2
+    assert f"the run has 2, such as {first}" in result.stderr
+
+
+@pytest.mark.slow  # the SVMs of detectors go the same way
+def test_svms_on_two_processes(finished, tmp_path, paths):
+    words = [w for w in TINY if not w.startswith(("model", "recipe", "trainer"))]
+    words += ["model=feature_svm", "backbone.width=0.05", "model.features.levels=[2,1]"]
+    words += [f"backbone.weights={finished}/detector.ckpt", *paths]
+    run("train.py", *words, "trainer=cpu", f"run_dir={tmp_path / 'one'}")
+    run("train.py", *words, "trainer=ddp_cpu", f"run_dir={tmp_path / 'two'}")
+    assert figures(tmp_path / "two") == figures(tmp_path / "one")
 
 
 def test_a_detector_starts_from_a_classifier(finished, tmp_path):
@@ -74,7 +99,7 @@ def test_a_detector_starts_from_a_classifier(finished, tmp_path):
 
     options = ["backbone=zf5", "backbone.width=0.05", f"backbone.weights={finished}/detector.ckpt"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = plain(compose("train", ["model=sppnet", *options]))
+        config = plain(compose("train", ["model=sppnet", "model.features.levels=[2,1]", *options]))
     detector = make_detector({"backbone": config["backbone"], **config["model"]}, 3)
     state = weights(finished)
     for name in ("features.backbone.conv.0.weight", "fc6.weight", "fc7.bias"):

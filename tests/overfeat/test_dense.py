@@ -8,8 +8,9 @@ from torch import nn
 
 from detection.backbones.overfeat import overfeat_accurate, overfeat_fast
 from detection.classification.classifier import Classifier, GridFeatures
+from detection.classification.feature_svm import FeatureSVM
 from detection.errors import UserError
-from detection.overfeat.dense import DenseViews, dense_logits, fitting_sides, map_side
+from detection.overfeat.dense import DenseViews, dense_activations, dense_logits, fitting_sides
 
 OPTIONS = {
     "weights": None,
@@ -40,7 +41,7 @@ def accurate():
 def test_table_5(accurate, size, before, per_offset, whole):
     """The two misprints of its fifth row mended (PAPER_FACTS)."""
     backbone = accurate.features.backbone
-    assert tuple(map_side(backbone, side) for side in size) == before
+    assert tuple(backbone.map_side(side) for side in size) == before
     assert backbone.maps(torch.zeros(1, 3, *size)).shape[2:] == before
     image = torch.rand(1, 3, *size)
     assert dense_logits(accurate, image, fine=False).shape[2:] == per_offset
@@ -54,8 +55,8 @@ def test_published_sides_are_those_that_fit(accurate):
     first, step = fitting_sides(fast)
     assert (first, step) == (247, 32)
     for side in (first, first + step):
-        assert (map_side(fast, side) - 1) % 2 == 0
-        assert map_side(fast, side - 1) < map_side(fast, side)
+        assert (fast.map_side(side) - 1) % 2 == 0
+        assert fast.map_side(side - 1) < fast.map_side(side)
 
 
 @pytest.mark.parametrize("fine", [False, True])
@@ -92,6 +93,35 @@ def test_equals_the_network_on_each_crop():
         for x in range(3):
             crop = image[:, :, 12 * y : 12 * y + 317, 12 * x : 12 * x + 317]
             torch.testing.assert_close(dense[:, :, y, x], net(crop), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", ["pool5", "fc6", "fc7", "logits"])
+def test_activations_read_densely(accurate, layer):
+    """A single window gives the vector; a larger image a map, whose places are windows'."""
+    one = torch.rand(1, 3, 245, 245)
+    maps = dense_activations(accurate, one, layer)
+    if layer != "pool5":
+        assert maps.shape[2:] == (1, 1)
+    else:
+        assert maps.shape[2:] == (5, 5)
+    backbone = accurate.features.backbone
+    window = backbone.maps(backbone.normalize(one))[:, :, :15, :15]
+    hidden = F.max_pool2d(window, 3, 3).flatten(1)
+    for name in ("fc6", "fc7")[: ("pool5", "fc6", "fc7").index(layer) if layer != "logits" else 2]:
+        hidden = F.relu(getattr(accurate, name)(hidden))
+    hidden = accurate.classifier(hidden) if layer == "logits" else hidden
+    torch.testing.assert_close(maps.flatten(1), hidden)
+    wide = dense_activations(accurate, torch.rand(1, 3, 281, 317), layer)
+    assert wide.shape[2:] == ((6, 7) if layer == "pool5" else (2, 3))
+
+
+def test_what_cannot_slide_is_refused(accurate):
+    backbone = overfeat_accurate(input_px=221, **OPTIONS)
+    svms = FeatureSVM(GridFeatures(backbone), 7, layer="fc7", precision="float32")
+    with pytest.raises(UserError, match="SVMs on activations cannot be read densely"):
+        dense_logits(svms, torch.rand(1, 3, 245, 245), fine=True)
+    with pytest.raises(UserError, match="100×100 pixels are too small"):
+        dense_activations(accurate, torch.rand(1, 3, 100, 100), "fc7")
 
 
 def test_sides_that_do_not_fit_lose_the_last_places(accurate):
