@@ -12,7 +12,7 @@ from detection.data.shape_outlines import CLASSES
 from detection.data.textures import Pixels, background
 from detection.progress import progress
 
-OPTIONS = ShapesOptions(min_side_px=90, max_side_px=140, min_object=0.45, max_object=0.9)
+OPTIONS = ShapesOptions(min_side_px=110, max_side_px=140, min_object=0.45, max_object=0.8)
 
 
 def draw_shapes_cls(root: str | None, download_to: str, train: int, test: int, seed: int) -> Path:
@@ -48,11 +48,13 @@ def draw_shapes_cls(root: str | None, download_to: str, train: int, test: int, s
 
 
 def draw_one(name: str, generator: np.random.Generator) -> Pixels:
-    """An image, (H, W, 3) RGB, of one object."""
+    """An image, (H, W, 3) RGB, of one whole object."""
     low, high = OPTIONS.min_side_px, OPTIONS.max_side_px
     height, width = (int(side) for side in generator.integers(low, high + 1, size=2))
-    canvas = background(generator, height, width)
-    drawn: list[Drawn] = []
-    while not drawn:  # one of which too little would be seen is not drawn
+    scene = background(generator, height, width)
+    while True:
+        canvas = scene.copy()
+        drawn: list[Drawn] = []
         add_object(canvas, drawn, generator, OPTIONS, name)
-    return developed(canvas, generator)
+        if drawn and not drawn[0].whole_box_cut:
+            return developed(canvas, generator)

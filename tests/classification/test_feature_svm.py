@@ -82,7 +82,9 @@ def test_svms_are_scikit_learns_on_the_same_activations(data, tmp_path):
         theirs = SVC(C=1.0, kernel="linear")
         theirs.fit(examples.double().numpy(), labels == label)
         np.testing.assert_allclose(detector.svm.weight[label].detach(), theirs.coef_[0], atol=1e-3)
-        assert float(detector.svm.bias[label].detach()) == pytest.approx(theirs.intercept_[0], abs=1e-3)
+        assert float(detector.svm.bias[label].detach()) == pytest.approx(
+            theirs.intercept_[0], abs=1e-3
+        )
     margins = detector.scores(torch.stack([i.views[0][0] for i in loaded]))
     torch.testing.assert_close(margins, detector.svm(examples))
 
