@@ -31,7 +31,7 @@ from detection.data.detection_data import DetectionData
 from detection.detection_stage import DetectionStage
 from detection.errors import UserError
 from detection.files import read_json, write_json, write_text
-from detection.memory import keep_freed_memory
+from detection.memory import keep_freed_memory, return_freed_memory
 from detection.report.classification import ClassificationOutcome
 from detection.report.multi_label import MultiLabelOutcome
 from detection.report.outcome import Outcome
@@ -214,6 +214,9 @@ def run_stages(
             save_detector(folder / "detector.ckpt", detector, data.class_names, parts)
             write_json(folder / "done", {"seconds": seconds[name]})
             (folder / CHECKPOINT).unlink(missing_ok=True)  # the optimiser's state is not needed
+        data.trainer = None  # which holds the stage and its optimiser
+        del stage
+        return_freed_memory()
     return seconds
 
 

@@ -89,12 +89,14 @@ class BoxRegressionStage(DetectionStage):
 
     @torch.no_grad()
     def training_step(self, index: int, batch_index: int) -> None:
-        """Collect the examples of one image."""
+        """Collect the examples of one image; after the last one, learn."""
         self.detector.eval()
         for image in self.reader.stream([int(index)]):
             self.collect(image)
         count = sum(len(ids) for _, (ids, _, _, _) in self.examples)
         self.log("box_regression/examples", float(count), prog_bar=True, batch_size=1)
+        if batch_index == self.trainer.num_training_batches - 1:
+            self.learn()  # here, for Lightning validates before it ends the epoch
 
     def collect(self, image: ImageRegions) -> None:
         """Features and targets of the windows of an image that are near a truth."""
@@ -108,7 +110,7 @@ class BoxRegressionStage(DetectionStage):
         labels = image.labels[match[near]]
         self.examples.append((image.index, (self.rows.append(features), labels, targets, norms)))
 
-    def on_train_epoch_end(self) -> None:
+    def learn(self) -> None:
         """Solve for every class, shared among the processes."""
         every = gather_in_order(self.examples)
         if every:
@@ -123,9 +125,8 @@ class BoxRegressionStage(DetectionStage):
                 own.append((label, (label, *self.solve(ids[mine.numpy()], targets[mine], scale))))
             for label, weight, bias in gather_in_order(own):
                 rows = slice(4 * label, 4 * label + 4)
-                with torch.no_grad():
-                    self.detector.box_regressor.weight[rows] = weight.to(self.device)
-                    self.detector.box_regressor.bias[rows] = bias.to(self.device)
+                self.detector.box_regressor.weight[rows] = weight.to(self.device)
+                self.detector.box_regressor.bias[rows] = bias.to(self.device)
             self.detector.learnt[1] = True
         if self.global_rank == 0:
             self.rows.remove()

@@ -58,13 +58,16 @@ def with_constant(block: Callable[[], Tensor], scale: float) -> Callable[[], Ten
 
 def solve_primal(blocks: Sequence[Callable[[], Tensor]], white: Tensor, ridge: float) -> Tensor:
     """(D + 1, 4) by the normal equations, summed block by block: for many examples."""
-    gram, cross = torch.zeros((), dtype=torch.double), torch.zeros((), dtype=torch.double)
+    gram: Tensor | None = None
+    cross = torch.zeros((), dtype=torch.double)
     start = 0
     for block in blocks:
         rows = block()
-        gram = gram + (rows.t() @ rows).double()
+        products = rows.t() @ rows
+        gram = products.double() if gram is None else gram.add_(products)  # 1.3 GB for SPP-net
         cross = cross + rows.t().double() @ white[start : start + len(rows)]
         start += len(rows)
+    assert gram is not None
     gram.diagonal().add_(ridge)
     return torch.cholesky_solve(cross, torch.linalg.cholesky(gram))
 

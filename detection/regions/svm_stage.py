@@ -167,6 +167,8 @@ class SVMStage(DetectionStage):
             last = index == self.trainer.num_training_batches - 1
             limit = 0 if last or index == 0 else self.rule.retrain_after
             self.train_classes([c for c, e in enumerate(self.examples) if e.new > limit or last])
+            if last:  # here, for Lightning validates before it ends the epoch
+                self.use_svms()
             kept = float(sum(len(e.negatives) for e in self.examples))
             self.log("svm/negatives", kept, prog_bar=True, rank_zero_only=True, batch_size=1)
 
@@ -224,10 +226,8 @@ class SVMStage(DetectionStage):
         self.weight = torch.zeros_like(self.detector.svm.weight)
         self.bias = torch.zeros_like(self.detector.svm.bias)
 
-    def on_train_epoch_end(self) -> None:
-        """After the second pass the detector scores by its SVMs."""
-        if self.current_epoch == 0:
-            return
+    def use_svms(self) -> None:
+        """From now on the detector scores by its SVMs; say which classes have none."""
         self.detector.learnt[0] = True
         names = self.data.class_names
         never = [names[c] for c, e in enumerate(self.examples) if not len(e.positives)]

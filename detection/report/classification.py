@@ -27,6 +27,7 @@ SHOWN = 60  # classes in the report's table
 PAIRS = 15  # of the most confused
 PICTURES = 6  # of each kind
 MAX_CELLS = 100  # classes along a side of the confusion plot
+MOST_NAMES = 20  # of them that have room for their names
 
 
 @dataclass
@@ -91,7 +92,7 @@ class ClassificationOutcome:
             classes=class_rows(self.confusion, self.data.class_names),
             shown=SHOWN,
             confused=confused_pairs(self.confusion, self.data.class_names),
-            confusion=confusion_plot(self.confusion),
+            confusion=confusion_plot(self.confusion, self.data.class_names),
             gallery=gallery,
             filters=filter_plots(self.network),
         )
@@ -150,7 +151,7 @@ def confused_pairs(confusion: Tensor, names: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def confusion_plot(confusion: Tensor) -> str:
+def confusion_plot(confusion: Tensor, names: list[str]) -> str:
     """Shares of each class's images by guessed class; of many classes those most often wrong."""
     wrong = confusion.sum(dim=1) - confusion.diagonal()
     chosen = wrong.argsort(descending=True, stable=True)[:MAX_CELLS].sort().values
@@ -161,6 +162,10 @@ def confusion_plot(confusion: Tensor) -> str:
         ax = figure.subplots()
         ax.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
         ax.set(xlabel="guessed class", ylabel="class", xticks=[], yticks=[])
+        if len(chosen) <= MOST_NAMES:
+            shown = [names[label] for label in chosen.tolist()]
+            ax.set_xticks(range(len(shown)), shown, rotation=90)
+            ax.set_yticks(range(len(shown)), shown)
         return svg(figure)
 
 

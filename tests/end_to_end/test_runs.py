@@ -1,5 +1,6 @@
 """Whole runs of a tiny setting: all stages, resuming, evaluation, two processes, bad input."""
 
+import csv
 import json
 import re
 import shutil
@@ -64,6 +65,19 @@ def test_evaluate_finds_the_same_figures_from_the_checkpoint_alone(finished, pat
     ckpt.write_bytes((finished / "detector.ckpt").read_bytes())
     run("evaluate.py", f"ckpt={ckpt}", "trainer=cpu", *paths, f"run_dir={tmp_path}/eval")
     assert figures(tmp_path / "eval") == figures(finished)
+
+
+@pytest.mark.parametrize("stage", ["3_svm", "4_box_regression"])
+def test_a_stage_validates_what_it_has_learnt(finished, paths, tmp_path, stage):
+    """And not what the stage before has left."""
+    folder = finished / "stages" / stage
+    words = [w for w in TINY if w.startswith("data")]
+    words += [f"ckpt={folder}", "trainer=cpu", "data.splits.test=val", *paths]
+    run("evaluate.py", *words, f"run_dir={tmp_path}/eval")
+    (curves,) = folder.glob("curves/*/metrics.csv")
+    key = f"{stage[2:]}/val_map"
+    values = [float(row[key]) for row in csv.DictReader(curves.open()) if row.get(key)]
+    assert values[-1] == pytest.approx(figures(tmp_path / "eval")["test/map"], abs=1e-6)
 
 
 def test_two_processes_find_the_same_figures(finished, paths, tmp_path):
