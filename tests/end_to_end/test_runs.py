@@ -67,7 +67,9 @@ def test_evaluate_finds_the_same_figures_from_the_checkpoint_alone(finished, pat
     assert figures(tmp_path / "eval") == figures(finished)
 
 
-@pytest.mark.parametrize("stage", ["3_svm", "4_box_regression"])
+@pytest.mark.parametrize(
+    "stage", [pytest.param("3_svm", marks=pytest.mark.slow), "4_box_regression"]
+)
 def test_a_stage_validates_what_it_has_learnt(finished, paths, tmp_path, stage):
     """And not what the stage before has left."""
     folder = finished / "stages" / stage
@@ -107,7 +109,7 @@ def test_a_whole_run_on_two_processes(paths, tmp_path):
     "stage",
     [
         pytest.param("1_pretrain", marks=pytest.mark.slow),
-        "2_finetune",
+        pytest.param("2_finetune", marks=pytest.mark.slow),
         "3_svm",
         pytest.param("4_box_regression", marks=pytest.mark.slow),
     ],
