@@ -38,6 +38,14 @@ def fit_ridge(
         ridge: lambda.
         scale: factor on the features.
     """
+    with torch.autocast("cpu", enabled=False):  # a stage in mixed precision would round sums
+        return fit_exactly(blocks, targets, ridge, scale)
+
+
+def fit_exactly(
+    blocks: Sequence[Callable[[], Tensor]], targets: Tensor, ridge: float, scale: float
+) -> tuple[Tensor, Tensor]:
+    """See `fit_ridge`."""
     mean, whiten, unwhiten = whitening(targets.double())
     white = (targets.double() - mean) @ whiten
     dimensions = blocks[0]().shape[1] + 1

@@ -45,3 +45,14 @@ def test_one_example_moves_towards_its_target():
         blocks_of(torch.ones(1, 3)), torch.tensor([[0.1, 0.2, 0.0, 0.0]]), 1000.0, 1.0
     )
     torch.testing.assert_close(weight.sum(dim=1) + bias, torch.tensor([0.1, 0.2, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize("count", [20, 300])  # fewer and more than the features
+def test_mixed_precision_does_not_round_the_sums(count):
+    generator = torch.Generator().manual_seed(0)
+    rows, targets = (torch.randn(count, n, generator=generator) for n in (50, 4))
+    wanted = fit_ridge([lambda: rows], targets, 1.0, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fit_ridge([lambda: rows], targets, 1.0, 1.0)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(ours, theirs)
