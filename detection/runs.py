@@ -4,12 +4,11 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
@@ -17,7 +16,6 @@ from torch import nn
 
 from detection.build import build
 from detection.checkpoints import (
-    fill_detector,
     make_detector,
     read_checkpoint,
     restore_detector,
@@ -30,15 +28,15 @@ from detection.data.classification_data import ClassificationData
 from detection.data.detection_data import DetectionData
 from detection.detection_stage import DetectionStage
 from detection.errors import UserError
-from detection.files import read_json, write_json, write_text
-from detection.memory import keep_freed_memory, return_freed_memory
+from detection.files import write_text
+from detection.memory import keep_freed_memory
 from detection.report.classification import ClassificationOutcome
 from detection.report.multi_label import MultiLabelOutcome
 from detection.report.outcome import Outcome
 from detection.run_config import plain, refuse_other_config
+from detection.run_stages import run_stages
 from detection.splits import of_each_split, run_on_splits
-from detection.stage import Stage
-from detection.trainers import CHECKPOINT, make_trainer
+from detection.trainers import make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +87,7 @@ def train_once(
         detector = make_detector(parts, len(data.class_names))
         seconds.update(run_stages({**config, "seed": seed}, folder, detector, data, parts, loggers))
         detectors[folder] = detector
-    outcome = test(config, run_dir, as_one(detectors), data, parts["views"], loggers)
+    outcome = test(config, run_dir, as_one(list(detectors.values())), data, parts["views"], loggers)
     if not is_first_process():
         return {}
     for folder, detector in detectors.items():
@@ -108,13 +106,12 @@ def member_folders(config: dict[str, Any], run_dir: Path) -> dict[Path, int]:
     return {run_dir / f"model_{n + 1}": seed + n for n in range(count)}
 
 
-def as_one(detectors: Mapping[Path, nn.Module]) -> nn.Module:
+def as_one(members: Sequence[nn.Module]) -> nn.Module:
     """The detector, or the committee of several classifiers.
 
     Raises:
         UserError: there are several, and not all are classifiers.
     """
-    members = list(detectors.values())
     if len(members) == 1:
         return members[0]
     if not all(isinstance(member, Classifier) for member in members):
@@ -160,8 +157,8 @@ def evaluate(cfg: DictConfig) -> float:
 
 def restore_all(contents: list[dict[str, Any]], precision: str | None) -> nn.Module:
     """The detector of a checkpoint, or the committee of several classifiers."""
-    members = {Path(str(n)): restore_detector(content) for n, content in enumerate(contents)}
-    for member in members.values():
+    members = [restore_detector(content) for content in contents]
+    for member in members:
         if precision:
             member.precision = precision  # type: ignore[assignment]
     if any(c["class_names"] != contents[0]["class_names"] for c in contents):
@@ -180,79 +177,6 @@ def read_data(
     if isinstance(data, DetectionData):
         data.find_proposals(build(detector["search"]))
     return data
-
-
-def run_stages(
-    config: dict[str, Any],
-    run_dir: Path,
-    detector: nn.Module,
-    data: Data,
-    parts: dict[str, Any],
-    loggers: Sequence[Logger],
-) -> dict[str, float]:
-    """Run the stages in their order, from the first that is not done; seconds that each took."""
-    seconds = {}
-    number = 0
-    for name, stage_config in config["model"]["stages"].items():
-        if not stage_config:  # switched off: model.stages.<name>=null
-            continue
-        torch.manual_seed(config["seed"])
-        done = next((run_dir / "stages").glob(f"*_{name}/done"), None)
-        if done:
-            number += 1
-            fill_detector(detector, read_checkpoint(done.parent))
-            seconds[name] = read_json(done)["seconds"]
-            log.info("stage %s is done already", name)
-            continue
-        stage: Stage = build(stage_config, detector=detector, data=data, seed=config["seed"])
-        if not stage.is_needed():
-            continue
-        number += 1
-        folder = run_dir / "stages" / f"{number}_{name}"
-        seconds[name] = run_stage(stage, folder, config, loggers)
-        if stage.global_rank == 0:
-            save_detector(folder / "detector.ckpt", detector, data.class_names, parts)
-            write_json(folder / "done", {"seconds": seconds[name]})
-            (folder / CHECKPOINT).unlink(missing_ok=True)  # the optimiser's state is not needed
-        data.trainer = None  # which holds the stage and its optimiser
-        del stage
-        return_freed_memory()
-    return seconds
-
-
-def run_stage(
-    stage: Stage, folder: Path, config: dict[str, Any], loggers: Sequence[Logger]
-) -> float:
-    """Fit one stage, from its last checkpoint if there is one; the seconds it took."""
-    options = stage.trainer_options()
-    trainer = make_trainer(config["trainer"], config["callbacks"], folder, loggers, options)
-    checkpoint = folder / CHECKPOINT
-    log.info("stage %s %s", stage.name, "goes on" if checkpoint.exists() else "begins")
-    start = time.monotonic()
-    resume = str(checkpoint) if checkpoint.exists() else None
-    if resume:
-        check_readable(checkpoint)
-    try:
-        trainer.fit(stage, ckpt_path=resume, weights_only=True)
-    except SystemExit:  # how Lightning leaves after Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    stage.detector.eval()
-    seconds = time.monotonic() - start + stage.seconds_before
-    log.info("stage %s took %.0f s", stage.name, seconds)
-    return seconds
-
-
-def check_readable(checkpoint: Path) -> None:
-    """Refuse a damaged checkpoint before Lightning meets it."""
-    try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"checkpoint {checkpoint} is damaged ({str(error).splitlines()[0]}): delete it, and "
-            "the stage begins anew"
-        ) from None
 
 
 def test(

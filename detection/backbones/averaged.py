@@ -104,9 +104,9 @@ def fill(
         state = download(type(net).__name__, imagenet)
     else:
         state = read_state(Path(weights).expanduser())
-    ours = {k.removeprefix(DETECTOR_PREFIX): v for k, v in state.items()
-            if k.startswith((DETECTOR_PREFIX, "conv."))}  # fmt: skip
-    target, wanted = (backbone.conv, conv_only(ours)) if ours else (net, without_aux(state))
+    bare = {k.removeprefix(DETECTOR_PREFIX): v for k, v in state.items()}
+    ours = {k.removeprefix("conv."): v for k, v in bare.items() if k.startswith("conv.")}
+    target, wanted = (backbone.conv, ours) if ours else (net, without_aux(state))
     try:
         target.load_state_dict(wanted)
     except RuntimeError as error:
@@ -118,11 +118,6 @@ def fill(
     if target is net:
         for key in ("weight", "bias"):
             backbone.spare[f"classifier.{key}"] = state[f"fc.{key}"]
-
-
-def conv_only(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The convolutions of a backbone of ours, without what its inputs are scaled by."""
-    return {k.removeprefix("conv."): v for k, v in state.items() if k.startswith("conv.")}
 
 
 def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:

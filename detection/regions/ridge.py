@@ -38,19 +38,12 @@ def fit_ridge(
         ridge: lambda.
         scale: factor on the features.
     """
-    with torch.autocast("cpu", enabled=False):  # a stage in mixed precision would round sums
-        return fit_exactly(blocks, targets, ridge, scale)
-
-
-def fit_exactly(
-    blocks: Sequence[Callable[[], Tensor]], targets: Tensor, ridge: float, scale: float
-) -> tuple[Tensor, Tensor]:
-    """See `fit_ridge`."""
     mean, whiten, unwhiten = whitening(targets.double())
     white = (targets.double() - mean) @ whiten
     dimensions = blocks[0]().shape[1] + 1
     solve = solve_dual if len(targets) < dimensions else solve_primal
-    solution = solve([with_constant(b, scale) for b in blocks], white, ridge) @ unwhiten
+    with torch.autocast("cpu", enabled=False):  # a stage in mixed precision would round the sums
+        solution = solve([with_constant(b, scale) for b in blocks], white, ridge) @ unwhiten
     return (solution[:-1] * scale).t().float(), (solution[-1] + mean).float()
 
 
