@@ -1,4 +1,4 @@
-"""Progress of training as lines, for log files and pipes."""
+"""Progress of training and testing as lines, for log files and pipes."""
 
 import logging
 import time
@@ -19,6 +19,7 @@ class LineProgress(pl.Callback):
     def __init__(self, seconds: float = 30.0) -> None:
         self.seconds = seconds
         self.start_batch = 0
+        self.last = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -29,12 +30,10 @@ class LineProgress(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any
     ) -> None:
         """Tell how far it is, if it is time."""
-        now = time.monotonic()
-        if now - self.last < self.seconds or not trainer.is_global_zero:
+        if not self.is_time(trainer):
             return
-        self.last = now
         done, total = self.batches(trainer), self.total(trainer)
-        left = (now - self.started) / max(1, done - self.start_batch) * (total - done)
+        left = (self.last - self.started) / max(1, done - self.start_batch) * (total - done)
         log.info(
             "%s: step %d/%d, %s, %.0f s left",
             pl_module.name,
@@ -43,6 +42,41 @@ class LineProgress(pl.Callback):
             self.values(trainer),
             left,
         )
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start another clock."""
+        self.looking_since = time.monotonic()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.looking_since = self.last = time.monotonic()
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any
+    ) -> None:
+        """Tell how far it is, if it is time."""
+        name = f"{getattr(pl_module, 'name', '')}, validation"
+        self.tell_look(trainer, name, rest[2] + 1, sum(trainer.num_val_batches))
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any
+    ) -> None:
+        """Tell how far it is, if it is time."""
+        self.tell_look(trainer, "test", rest[2] + 1, sum(trainer.num_test_batches))
+
+    def tell_look(self, trainer: pl.Trainer, name: str, done: int, total: float) -> None:
+        """A line on a pass that does not train, if it is time."""
+        if self.is_time(trainer):
+            left = (self.last - self.looking_since) / done * (total - done)
+            log.info("%s: %d/%d, %.0f s left", name, done, total, left)
+
+    def is_time(self, trainer: pl.Trainer) -> bool:
+        """Whether the last line is old enough; the next is counted from now."""
+        now = time.monotonic()
+        if now - self.last < self.seconds or not trainer.is_global_zero:
+            return False
+        self.last = now
+        return True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep quiet but for the last validation of a stage."""

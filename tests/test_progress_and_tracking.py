@@ -28,6 +28,9 @@ class Toy(pl.LightningModule):
     def validation_step(self, batch, index):
         self.log("toy/val_loss", self.weight.sum(), prog_bar=True, batch_size=1)
 
+    def test_step(self, batch, index):
+        pass
+
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
@@ -47,10 +50,17 @@ def test_lines_tell_stage_step_values_and_time(tmp_path, caplog):
     )
     trainer.fit(Toy(), DataLoader(range(3)), DataLoader(range(1)))
     lines = [r.getMessage() for r in caplog.records if r.name == "detection.line_progress"]
-    assert [line.split(",")[0] for line in lines[:6:5]] == ["toy: step 1/6", "toy: step 6/6"]
+    steps = [line.split(",")[0] for line in lines if "step" in line]
+    assert steps == [f"toy: step {n}/6" for n in range(1, 7)]
+    assert [line for line in lines if "validation" in line] == [
+        "toy, validation: 1/1, 0 s left"
+    ] * 2
     assert "loss " in lines[0]
     assert lines[0].endswith("s left")
     assert sum("val_loss" in line and "step" not in line for line in lines) == 1  # the last one
+    caplog.clear()
+    trainer.test(Toy(), DataLoader(range(2)), verbose=False)
+    assert [m.split(",")[0] for m in caplog.messages if "test" in m] == ["test: 1/2", "test: 2/2"]
 
 
 @pytest.fixture
