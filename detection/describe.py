@@ -19,7 +19,7 @@ CLASSES = 1000  # ImageNet's
 
 
 def describe(words: Sequence[str]) -> Group:
-    """Parameters, connections, stride, receptive field and map sizes of a classifier.
+    """Parameters, connections, stride, receptive field and map sizes of a classifier, dense too.
 
     Args:
         words: overrides as of train.py, and `input=HEIGHTxWIDTH`.
@@ -32,6 +32,7 @@ def describe(words: Sequence[str]) -> Group:
     from detection.backbones.facts import facts
     from detection.checkpoints import make_detector
     from detection.classification.classifier import Classifier
+    from detection.overfeat.dense import dense_sizes
     from detection.run_config import plain
 
     size = [word.removeprefix("input=") for word in words if word.startswith("input=")]
@@ -52,6 +53,8 @@ def describe(words: Sequence[str]) -> Group:
         if name == "Linear" and pooled:
             table.add_row("pool5", pooled)
             pooled = ""
+        table.add_row(name, f"{rows}×{columns}")
+    for name, rows, columns in dense_sizes(network, height, width):
         table.add_row(name, f"{rows}×{columns}")
     summary = (
         f"{found.parameters:,} parameters, {found.connections / 1e6:,.0f} M connections; the map "

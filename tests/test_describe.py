@@ -21,6 +21,8 @@ def test_tells_what_the_paper_does():
     assert "145,920,872 parameters" in shown
     assert "24×24" in shown
     assert "17×17" in text("model=overfeat", "backbone=overfeat_accurate", "input=245x245")
+    dense = text("model=overfeat", "backbone=overfeat_accurate", "input=389x461")
+    assert all(sides in dense for sides in ("29×35", "9×11", "5×7", "15×21"))  # table 5
 
 
 def test_mistakes():

@@ -42,7 +42,7 @@ def dense_logits(classifier: Classifier, images: Tensor, fine: bool) -> Tensor:
     kernel, stride = backbone.pool
     offsets = stride if fine else 1
     grid = backbone.fc6_grid
-    sides = [(side - (offsets - 1) - kernel) // stride + 1 for side in maps.shape[2:]]
+    sides = pooled_sides(backbone, maps.shape[2:], offsets)
     if min(sides) < grid:
         raise UserError(
             f"images of {images.shape[2]}×{images.shape[3]} pixels give a pooled map of "
@@ -97,6 +97,13 @@ def slide(classifier: Classifier, pooled: Tensor, grid: int, layer: str = "logit
     return hidden if layer == "fc7" else F.conv2d(hidden, last.weight[:, :, None, None], last.bias)
 
 
+def pooled_sides(backbone: Backbone, sides: Sequence[int], offsets: int) -> list[int]:
+    """Sides of the pooled map at each of so many offsets, of a map of some sides."""
+    assert backbone.pool is not None
+    kernel, stride = backbone.pool
+    return [(side - (offsets - 1) - kernel) // stride + 1 for side in sides]
+
+
 def interleaved(maps: Tensor, offsets: int) -> Tensor:
     """(n² · B, K, h, w), offset after offset → (B, K, n h, n w)."""
     _, classes, height, width = maps.shape
@@ -119,6 +126,27 @@ def fitting_sides(backbone: Backbone) -> tuple[int, int]:
     while backbone.map_side(first) < cells:
         first += 1
     return first, stride * backbone.field.stride
+
+
+def dense_sizes(classifier: Classifier, height: int, width: int) -> list[tuple[str, int, int]]:
+    """Names, heights and widths of the maps that reading an image densely gives (table 5).
+
+    None for a network that cannot, or an image too small for every offset.
+    """
+    backbone = classifier.features.backbone
+    if not isinstance(classifier.features, GridFeatures) or backbone.pool is None:
+        return []
+    offsets = backbone.pool[1]
+    before = (backbone.map_side(height), backbone.map_side(width))
+    pooled = pooled_sides(backbone, before, offsets)
+    slid = [side - backbone.fc6_grid + 1 for side in pooled]
+    if min(slid) < 1:
+        return []
+    return [
+        (f"pooled at each of {offsets}×{offsets} offsets", pooled[0], pooled[1]),
+        ("classifier slid over each", slid[0], slid[1]),
+        ("interleaved", offsets * slid[0], offsets * slid[1]),
+    ]
 
 
 class DenseViews:

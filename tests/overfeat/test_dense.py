@@ -10,7 +10,13 @@ from detection.backbones.overfeat import overfeat_accurate, overfeat_fast
 from detection.classification.classifier import Classifier, GridFeatures
 from detection.classification.feature_svm import FeatureSVM
 from detection.errors import UserError
-from detection.overfeat.dense import DenseViews, dense_activations, dense_logits, fitting_sides
+from detection.overfeat.dense import (
+    DenseViews,
+    dense_activations,
+    dense_logits,
+    dense_sizes,
+    fitting_sides,
+)
 
 OPTIONS = {
     "weights": None,
@@ -46,6 +52,9 @@ def test_table_5(accurate, size, before, per_offset, whole):
     image = torch.rand(1, 3, *size)
     assert dense_logits(accurate, image, fine=False).shape[2:] == per_offset
     assert dense_logits(accurate, image, fine=True).shape[2:] == whole
+    pooled, *told = [sides for _, *sides in dense_sizes(accurate, *size)]
+    assert pooled == [side + 4 for side in per_offset]  # fc6 reads 5×5 cells
+    assert told == [list(per_offset), list(whole)]
 
 
 def test_published_sides_are_those_that_fit(accurate):
