@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from detection.build import build
+from detection.build import build, check_words
 from detection.checkpoints import (
     make_detector,
     read_checkpoint,
@@ -51,6 +51,7 @@ def train(cfg: DictConfig) -> float:
         TrainingError: a loss that is not finite.
     """
     config = plain(cfg)
+    check_words(config)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     on_first_process_only()
     keep_freed_memory()
@@ -126,6 +127,7 @@ def evaluate(cfg: DictConfig) -> float:
         UserError: checkpoints of different classes, or a mistake in the config or the data.
     """
     config = plain(cfg)
+    check_words({"_target_": "detection.runs.restore_all", "precision": config["precision"]})
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     on_first_process_only()
     keep_freed_memory()
@@ -155,7 +157,9 @@ def evaluate(cfg: DictConfig) -> float:
     return 0.0
 
 
-def restore_all(contents: list[dict[str, Any]], precision: str | None) -> nn.Module:
+def restore_all(
+    contents: list[dict[str, Any]], precision: Literal["float32", "bfloat16"] | None
+) -> nn.Module:
     """The detector of a checkpoint, or the committee of several classifiers."""
     members = [restore_detector(content) for content in contents]
     for member in members:
