@@ -40,6 +40,12 @@ def oracle(name: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """One place for the data and caches of all whole runs."""
+    return [f"paths.data={tmp_path_factory.mktemp('data')}"]
+
+
+@pytest.fixture(scope="session")
 def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small drawn data set: 24 training, 6 val and 10 test images."""
     folder = tmp_path_factory.mktemp("shapes")

@@ -12,21 +12,10 @@ from torch import Tensor
 
 from detection.backbones.backbone import Backbone
 from detection.classification.classifier import Classifier
+from detection.data.crop_places import PLACES, crop_at
 from detection.errors import UserError
 
 Pixels: TypeAlias = NDArray[np.uint8]
-
-PLACES = {  # of a crop: shares of the room that is left, down and across
-    "centre": (0.5, 0.5),
-    "top_left": (0.0, 0.0),
-    "top_right": (0.0, 1.0),
-    "bottom_left": (1.0, 0.0),
-    "bottom_right": (1.0, 1.0),
-    "top": (0.0, 0.5),
-    "bottom": (1.0, 0.5),
-    "left": (0.5, 0.0),
-    "right": (0.5, 1.0),
-}
 
 
 class ViewKind(Protocol):
@@ -70,8 +59,7 @@ class CropViews:
         if unknown or not places:
             raise UserError(f"views: places {unknown} are unknown; choose of {', '.join(PLACES)}")
         self.options = (resize_px, crop_px)
-        self.places = [PLACES[p] for p in places]
-        self.flip, self.square = flip, square
+        self.places, self.flip, self.square = list(places), flip, square
 
     def fit(self, side_px: int, backbone: Backbone) -> int:
         """See `ViewKind`."""
@@ -89,10 +77,8 @@ class CropViews:
         """The crops, then their mirror images."""
         image = with_shorter_side(pixels, self.resize_px)
         image = central_square(image) if self.square else image
-        size = self.crop_px
-        room = (image.shape[0] - size, image.shape[1] - size)
-        corners = [(round(room[0] * y), round(room[1] * x)) for y, x in self.places]
-        return mirrored([image[y : y + size, x : x + size] for y, x in corners], self.flip)
+        crops = [crop_at(image, place, self.crop_px, self.crop_px) for place in self.places]
+        return mirrored(crops, self.flip)
 
     def read(self, classifier: Classifier, views: Tensor) -> Tensor:
         """Probabilities."""

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.data.crop_places import CENTRE_AND_CORNERS, crop_at
 from detection.data.image_index import ImageIndex
 from detection.errors import UserError
 from detection.files import read_json, write_json
@@ -62,24 +63,22 @@ class CentreOrCornerCrop(A.ImageOnlyTransform):  # type: ignore[misc]
         self.height, self.width = height, width
 
     def get_params(self) -> dict[str, Any]:
-        """Shares of the room that is left, down and across."""
-        places = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
-        return {"place": places[int(self.random_generator.integers(len(places)))]}
+        """One of `PLACES`."""
+        number = int(self.random_generator.integers(len(CENTRE_AND_CORNERS)))
+        return {"place": CENTRE_AND_CORNERS[number]}
 
-    def apply(self, img: NDArray[np.uint8], place: tuple[float, float], **_: Any) -> Any:
+    def apply(self, img: NDArray[np.uint8], place: str, **_: Any) -> Any:
         """The crop.
 
         Raises:
             UserError: the image is smaller.
         """
-        room = (img.shape[0] - self.height, img.shape[1] - self.width)
-        if min(room) < 0:
+        if img.shape[0] < self.height or img.shape[1] < self.width:
             raise UserError(
                 f"a crop of {self.height}×{self.width} does not fit an image of {img.shape[0]}×"
                 f"{img.shape[1]}: data.side_px must be at least backbone.input_px"
             )
-        y, x = round(room[0] * place[0]), round(room[1] * place[1])
-        return img[y : y + self.height, x : x + self.width]
+        return crop_at(img, place, self.height, self.width)
 
 
 def principal_components(index: ImageIndex, images: int) -> NDArray[np.float64]:

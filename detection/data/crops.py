@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from detection.boxes import best_overlaps
@@ -107,9 +106,9 @@ class ObjectCrops:
     ) -> tuple[Boxes, NDArray[np.int64]]:
         """Up to W windows in a crop, half of them objects, and their labels."""
         truths, truth_labels, _ = self.dataset.truths[image]
-        every = np.concatenate([truths.numpy(), self.dataset.proposals(image).numpy()])
-        overlap, match = (t.numpy() for t in best_overlaps(torch.from_numpy(every), truths))
-        moved = every * matrix[0, 0] + np.tile(matrix[:, 2], 2)
+        regions = self.dataset.regions(image)
+        overlap, match = (t.numpy() for t in best_overlaps(regions, truths))
+        moved = regions.numpy() * matrix[0, 0] + np.tile(matrix[:, 2], 2)
         boxes = np.clip(moved, 0, size_px).astype(np.float32)
         share = area(boxes) / np.maximum(area(moved), 1e-6)
         usable = (share >= INSIDE) & ((boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= 1)

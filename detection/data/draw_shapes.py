@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,8 +60,7 @@ class Drawn:
 def draw_shapes(root: str | None, download_to: str, **options: int | float) -> Path:
     """The folder of a drawn data set, drawn on first use.
 
-    The same options give the same images. A folder is named by a hash of its options and
-    appears only when it is complete.
+    The same options give the same images.
 
     Args:
         root: a folder that was drawn before; None draws below `download_to`.
@@ -70,14 +70,25 @@ def draw_shapes(root: str | None, download_to: str, **options: int | float) -> P
     if root is not None:
         return Path(root)
     chosen = ShapesOptions(**options)  # type: ignore[arg-type]
-    digest = hashlib.sha256(repr(chosen).encode()).hexdigest()[:10]
-    folder = Path(download_to) / f"shapes-{digest}"
-    if folder.is_dir():
-        return folder
-    unfinished = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    draw_all(unfinished, chosen)
-    unfinished.rename(folder)
+    return drawn_once(Path(download_to), "shapes", chosen, lambda part: draw_all(part, chosen))
+
+
+def drawn_once(parent: Path, name: str, options: object, draw: Callable[[Path], None]) -> Path:
+    """A folder named by what is drawn and a hash of its options; there only when it is complete.
+
+    Args:
+        parent: of the folder.
+        name: of what is drawn.
+        options: whose `repr` tells all that the drawing depends on.
+        draw: called with the folder to fill.
+    """
+    digest = hashlib.sha256(repr(options).encode()).hexdigest()[:10]
+    folder = parent / f"{name}-{digest}"
+    if not folder.is_dir():
+        unfinished = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        draw(unfinished)
+        unfinished.rename(folder)
     return folder
 
 

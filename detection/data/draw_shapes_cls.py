@@ -1,13 +1,11 @@
 """Draws a data set for classification: one shape an image, a folder for each class."""
 
-import hashlib
-import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from detection.data.draw_shapes import Drawn, ShapesOptions, add_object, developed
+from detection.data.draw_shapes import Drawn, ShapesOptions, add_object, developed, drawn_once
 from detection.data.shape_outlines import CLASSES
 from detection.data.textures import Pixels, background
 from detection.progress import progress
@@ -27,24 +25,24 @@ def draw_shapes_cls(root: str | None, download_to: str, train: int, test: int, s
     """
     if root is not None:
         return Path(root)
-    digest = hashlib.sha256(repr((train, test, seed, OPTIONS)).encode()).hexdigest()[:10]
-    folder = Path(download_to) / f"shapes_cls-{digest}"
-    if folder.is_dir():
-        return folder
-    unfinished = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    options = (train, test, seed, OPTIONS)
+    return drawn_once(
+        Path(download_to), "shapes_cls", options, lambda part: draw_all(part, train, test, seed)
+    )
+
+
+def draw_all(folder: Path, train: int, test: int, seed: int) -> None:
+    """Draw every image of every class."""
     with progress("drawing shapes", len(CLASSES) * (train + test)) as advance:
         for label, name in enumerate(CLASSES):
             for number in range(train + test):
                 split = "train" if number < train else "test"
-                target = unfinished / split / name
+                target = folder / split / name
                 target.mkdir(parents=True, exist_ok=True)
                 pixels = draw_one(name, np.random.default_rng([seed, label, number]))
                 path = target / f"{number:05d}.jpg"
                 cv2.imwrite(str(path), pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
                 advance(1)
-    unfinished.rename(folder)
-    return folder
 
 
 def draw_one(name: str, generator: np.random.Generator) -> Pixels:

@@ -1,6 +1,5 @@
 """Training of a whole network on warped windows (R-CNN, section 2.3)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from detection.rcnn.features import WarpedFeatures
 from detection.rcnn.window_batches import Batch, DecodedImages, Drawing, Tables, WindowBatches
 from detection.regions.detector import RegionDetector
 from detection.regions.sampling import WindowRule, label_windows
+from detection.regions.schedules import Length
 from detection.stage import mixed
 
 
@@ -33,27 +33,6 @@ class Rates:
     base: float
     head_factor: float
     bias_factor: float
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long to train.
-
-    Attributes:
-        steps_per_image: batches for each training image, so that the length follows the data.
-        min_steps: never fewer batches.
-        steps_per_epoch: batches between two checkpoints and validations.
-    """
-
-    steps_per_image: float
-    min_steps: int
-    steps_per_epoch: int
-
-    def epochs(self, images: int) -> tuple[int, int]:
-        """Epochs, and steps in each."""
-        wanted = max(self.min_steps, round(self.steps_per_image * images))
-        steps = min(self.steps_per_epoch, wanted)
-        return math.ceil(wanted / steps), steps
 
 
 class WarpedTrainingStage(DetectionStage):

@@ -1,6 +1,5 @@
 """Fine-tuning of the fully connected layers on windows (SPP-net, section 4.1; R-CNN, 2.3)."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from detection.detection_stage import DetectionStage
 from detection.regions.detector import RegionDetector
 from detection.regions.prepared import PreparedImages
 from detection.regions.sampling import WindowRule, Windows, draw, label_windows
-from detection.regions.schedules import drops
+from detection.regions.schedules import Length, drops
 from detection.stage import mixed
 
 Batch = tuple[Tensor, Tensor, str]  # features (R, D), labels (R,), ids of the images
@@ -77,9 +76,8 @@ class FinetuneStage(DetectionStage):
         self.chosen = data.training_images(split)
         objects = round(batch_size * foreground_fraction)
         self.per_batch = (objects, batch_size - objects)
-        wanted = max(min_steps, round(steps_per_image * len(self.chosen)))
-        self.chunk_steps = min(chunk_steps, wanted)
-        self.chunks = math.ceil(wanted / self.chunk_steps)
+        length = Length(steps_per_image, min_steps, chunk_steps)
+        self.chunks, self.chunk_steps = length.epochs(len(self.chosen))
         self.sgd = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
         self.drop_at = drop_at
         self.dropout = dropout

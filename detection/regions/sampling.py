@@ -65,7 +65,7 @@ def label_windows(
     objects, background = [as_windows(0, NO_BOX, NO_LABEL)], [as_windows(0, NO_BOX, NO_LABEL)]
     for index in range(len(dataset.truths)) if images is None else images:
         truths, labels, _ = dataset.truths[index]
-        boxes = torch.cat([truths, dataset.proposals(index)])
+        boxes = dataset.regions(index)
         overlap, match = best_overlaps(boxes, truths)
         is_object = overlap >= rule.foreground_min_iou
         is_background = (overlap >= rule.background_min_iou) & (overlap < rule.background_max_iou)

@@ -1,9 +1,32 @@
-"""Learning rates over the steps of a stage."""
+"""How long a stage trains, and its learning rates over the steps."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long to train.
+
+    Attributes:
+        steps_per_image: batches for each training image, so that the length follows the data.
+        min_steps: never fewer batches.
+        steps_per_epoch: batches between two checkpoints and validations.
+    """
+
+    steps_per_image: float
+    min_steps: int
+    steps_per_epoch: int
+
+    def epochs(self, images: int) -> tuple[int, int]:
+        """Epochs, and steps in each."""
+        wanted = max(self.min_steps, round(self.steps_per_image * images))
+        steps = min(self.steps_per_epoch, wanted)
+        return math.ceil(wanted / steps), steps
 
 
 def drops(

@@ -96,9 +96,9 @@ def round_half_up(value: Tensor) -> Tensor:
 def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) -> Tensor:
     """Squares (R, 3, S, S) of the regions of some images, one image's after the other's.
 
-    On a GPU all are sampled in one call. On a CPU OpenCV resizes them in as many threads as torch
-    has, which is several times as fast there (benchmarks/warp.py); channels then lie last in
-    memory.
+    On a GPU those of images of one size are sampled together, some hundreds in a call. On a CPU
+    OpenCV resizes them in as many threads as torch has, which is several times as fast there
+    (benchmarks/warp.py); channels then lie last in memory.
 
     Args:
         images: (3, H, W) float32, normalised: the mean is zero, which is what fills the squares.

@@ -25,13 +25,6 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory):
-    """One place for the data of all runs."""
-    folder = tmp_path_factory.mktemp("data")
-    return [f"paths.data={folder}", f"paths.cache={folder / 'cache'}"]
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory, paths):
     """A run that nobody stopped."""
     folder = tmp_path_factory.mktemp("runs") / "whole"

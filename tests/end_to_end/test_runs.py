@@ -17,12 +17,6 @@ from detection.data.draw_shapes import draw_shapes
 
 
 @pytest.fixture(scope="session")
-def paths(tmp_path_factory):
-    """One place for data and proposals of all runs."""
-    return [f"paths.data={tmp_path_factory.mktemp('data')}"]
-
-
-@pytest.fixture(scope="session")
 def finished(tmp_path_factory, paths):
     """A run that nobody stopped."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
