@@ -112,13 +112,15 @@ class RegionDetector(nn.Module):
         boxes = proposals.to(image.device)
         if len(boxes) == 0:
             return empty_detections(image.device)
-        with torch.autocast(
-            image.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
-        ):
+        with self.autocast(image.device):
             pooled = self.features.pool(self.features.prepare(image), boxes, size)
             scores = self.score(pooled)
             moved = self.move(pooled, boxes, size)
         return self.suppression(moved, scores, self.min_scores[self.scored_by])
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The precision of inference, whatever the trainer's."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def width(self, layer: Layer) -> int:
         """Numbers in a feature of a layer."""

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,6 +137,7 @@ def identity(
         "format": str(FORMAT),
         "layer": cache.layer,
         "dtype": cache.dtype,
+        "precision": detector.precision,
         "weights": weights.hexdigest()[:16],
         "settings": detector.features.settings(),
         "regions": f"{store} {regions.hexdigest()[:16]}",
@@ -201,17 +203,20 @@ def open_features(
     place, about = place_of(cache, folder, name, detector, dataset)
     counts = region_counts(dataset)
     width = detector.width(cache.layer)
-    if 0 in my_share(1):
+    if len(my_share(1)):  # the first process
         FeatureStore(place, about, counts, width)
     wait_for_all()
     store = FeatureStore(place, about, counts, width)
     waiting = [i for i in my_share(len(dataset)) if not store.done[i]]
-    images = PreparedImages(detector.features, dataset, device, max_bytes=0)
+    precision = partial(detector.autocast, device)
+    images = PreparedImages(detector.features, dataset, device, 0, precision)
     if waiting:
         with progress(f"features {place.name}", len(waiting)) as advance:
             for image in images.stream([(i, False) for i in waiting]):
                 pooled = images.pool(image, dataset.regions(image.index))
-                store.write(image.index, detector.layers(pooled, cache.layer))
+                with precision():
+                    features = detector.layers(pooled, cache.layer)
+                store.write(image.index, features)
                 advance(1)
     wait_for_all()
     if not store.done.all():

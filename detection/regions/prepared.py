@@ -1,7 +1,8 @@
 """What a method computes once for an image, kept in memory as far as a limit allows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from detection.regions.detector import RegionFeatures
 
 @dataclass
 class PreparedImage:
-    """An image's maps (or whatever its method prepares), size, truths and proposals.
+    """An image's maps, or whatever its method prepares.
 
     Attributes:
         index: in the data set.
@@ -37,6 +38,7 @@ class PreparedImages:
         dataset: the images.
         device: where to compute and keep.
         max_bytes: images beyond this are computed anew each time.
+        precision: makes the context to compute in.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class PreparedImages:
         dataset: DetectionDataset,
         device: torch.device,
         max_bytes: int,
+        precision: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.features = features
         self.dataset = dataset
         self.device = device
         self.room = max_bytes
+        self.precision = precision
         self.kept: dict[tuple[int, bool], PreparedImage] = {}
 
     def stream(self, wanted: Sequence[tuple[int, bool]]) -> Iterator[PreparedImage]:
@@ -79,7 +83,8 @@ class PreparedImages:
     def prepare(self, sample: Sample, flipped: bool) -> PreparedImage:
         """Compute, and keep if there is room."""
         image = sample.image.to(self.device)
-        content = self.features.prepare(image.flip(2) if flipped else image)
+        with self.precision():
+            content = self.features.prepare(image.flip(2) if flipped else image)
         prepared = PreparedImage(sample.index, flipped, content, sample.size)
         size = sum(t.numel() * t.element_size() for t in content)
         if size <= self.room:
@@ -92,4 +97,5 @@ class PreparedImages:
         """Features (R, D) of windows given in the unflipped image."""
         if prepared.flipped:
             boxes = flip(boxes, prepared.size[1])
-        return self.features.pool(prepared.content, boxes.to(self.device), prepared.size)
+        with self.precision():
+            return self.features.pool(prepared.content, boxes.to(self.device), prepared.size)

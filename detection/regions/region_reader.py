@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ class ImageRegions:
 
 
 class RegionReader:
-    """Reads images' regions, and their features at any layer.
+    """Reads images' regions, and their features at any layer, in the precision of inference.
 
     Args:
         detector: whose layers the features are.
@@ -54,7 +56,8 @@ class RegionReader:
         self.dataset = dataset
         self.device = device
         self.store = store
-        self.images = PreparedImages(detector.features, dataset, device, max_bytes)
+        self.precision = partial(detector.autocast, device)
+        self.images = PreparedImages(detector.features, dataset, device, max_bytes, self.precision)
 
     def stream(self, indices: Sequence[int]) -> Iterator[ImageRegions]:
         """The regions of some images, in order."""
@@ -76,9 +79,24 @@ class RegionReader:
         rows = torch.arange(len(image.boxes)) if rows is None else rows
         if self.store is not None and self.store.gives(layer):
             stored = self.store.read(image.index, rows).to(self.device).float()
-            return self.detector.layers(stored, layer, since=self.store.layer)
+            with self.precision():
+                return self.detector.layers(stored, layer, since=self.store.layer).float()
         prepared = image.prepared
         if prepared is None:
             prepared = next(self.images.stream([(image.index, False)]))
         pooled = self.images.pool(prepared, image.boxes[rows])
-        return self.detector.layers(pooled, layer).float()
+        with self.precision():
+            return self.detector.layers(pooled, layer).float()
+
+    def mean_norm(self, layer: Layer, images: int, boxes: int, seed: int) -> float:
+        """Mean norm of features of some random boxes in each of some random images.
+
+        The same in all processes (R-CNN: rcnn_feature_stats.m).
+        """
+        generator = np.random.default_rng(seed)
+        chosen = generator.permutation(np.array(self.dataset.searched))[:images]
+        norms = [torch.zeros(0)]
+        for image in self.stream([int(i) for i in chosen]):
+            some = generator.permutation(len(image.boxes))[:boxes]
+            norms.append(self.features(image, layer, torch.from_numpy(some)).norm(dim=1).cpu())
+        return float(torch.cat(norms).mean())

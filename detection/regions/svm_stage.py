@@ -115,7 +115,7 @@ class SVMStage(DetectionStage):
     def images_to_mine(self) -> list[int]:
         """Images that negatives are taken from: all objects in them are annotated."""
         images = self.data.datasets["train"].searched
-        if self.negative_images and self.negative_images < len(images):
+        if self.negative_images is not None and self.negative_images < len(images):
             generator = np.random.default_rng(self.seed)
             chosen = generator.choice(len(images), self.negative_images, replace=False)
             images = [images[i] for i in sorted(chosen)]
@@ -140,19 +140,8 @@ class SVMStage(DetectionStage):
             self.global_rank,
             detector.width(detector.layer),
         )
-        self.scale = self.target_norm / max(self.mean_norm(), 1e-12)
-
-    def mean_norm(self) -> float:
-        """Mean norm of the features of random boxes in random images, the same in all processes."""
-        generator = np.random.default_rng(self.seed)
-        images = np.array(self.data.datasets["train"].searched)
-        chosen = generator.permutation(images)[: self.norm_sample[0]]
-        norms = [torch.zeros(0)]
-        for image in self.reader.stream([int(i) for i in chosen]):
-            some = generator.permutation(len(image.boxes))[: self.norm_sample[1]]
-            features = self.reader.features(image, self.detector.layer, torch.from_numpy(some))
-            norms.append(features.norm(dim=1).cpu())
-        return float(torch.cat(norms).mean())
+        norm = self.reader.mean_norm(detector.layer, *self.norm_sample, self.seed)
+        self.scale = self.target_norm / max(norm, 1e-12)
 
     @torch.no_grad()
     def training_step(self, images: list[int], index: int) -> None:
@@ -184,7 +173,8 @@ class SVMStage(DetectionStage):
     def negatives(self, image: ImageRegions) -> Found:
         """The hard negatives of an image, by class; each is written once, whatever its classes."""
         features = self.reader.features(image, self.detector.layer) * self.scale
-        scores = features @ self.weight.t() + self.bias
+        with torch.autocast(features.device.type, enabled=False):  # half a bit decides here
+            scores = features @ self.weight.t() + self.bias
         start = image.index == self.mined[0]  # no SVM is trained yet: all negatives are taken
         least = -torch.inf if start else self.rule.hard_min_score
         boxes, truths, labels = (

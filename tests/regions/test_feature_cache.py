@@ -53,6 +53,10 @@ class Detector(torch.nn.Module):
         torch.manual_seed(0)
         self.features = Features()
         self.fc6, self.fc7 = torch.nn.Linear(8, 5), torch.nn.Linear(5, 4)
+        self.precision = "float32"
+
+    def autocast(self, device):
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def width(self, layer):
         return LAYERS[layer]
@@ -101,6 +105,32 @@ def test_any_layer_from_any_store(tmp_path, dataset, stored, dtype, wanted):
         torch.testing.assert_close(reader.features(got, wanted, some), found[some])
 
 
+@pytest.mark.parametrize("stored", [None, "pool5"])
+def test_features_are_those_of_inference_whatever_the_trainers_precision(tmp_path, dataset, stored):
+    detector, cpu = Detector(), torch.device("cpu")
+    store = opened(tmp_path, dataset, detector, stored) if stored else None
+    features, wanted = detector.features, {}
+    for image in RegionReader(detector, dataset, cpu, store=store).stream([0, 1]):
+        prepared = features.prepare(dataset[image.index].image)
+        wanted[image.index] = detector.layers(features.pool(prepared, image.boxes, None), "fc7")
+    with torch.autocast("cpu", torch.bfloat16):
+        reader = RegionReader(detector, dataset, cpu, store=store)
+        for image in reader.stream([0, 1]):
+            assert torch.equal(reader.features(image, "fc7"), wanted[image.index])
+    detector.precision = "bfloat16"
+    reader = RegionReader(detector, dataset, cpu)
+    image = next(reader.stream([0]))
+    assert not torch.equal(reader.features(image, "fc7"), wanted[0])
+
+
+def test_mean_norm_of_some_boxes_in_some_images(dataset):
+    reader = RegionReader(Detector(), dataset, torch.device("cpu"))
+    norms = [reader.features(i, "fc6").norm(dim=1) for i in reader.stream([0, 1, 2])]
+    assert reader.mean_norm("fc6", 200, 200, 0) == pytest.approx(float(torch.cat(norms).mean()))
+    one = reader.mean_norm("fc6", 1, 1, 0)
+    assert min(abs(one - float(n)) for n in torch.cat(norms)) < 1e-6
+
+
 def test_computed_once_and_goes_on_where_it_stopped(tmp_path, dataset):
     detector = Detector()
     store = opened(tmp_path, dataset, detector)
@@ -144,6 +174,8 @@ def test_everything_that_matters_is_in_its_name(tmp_path, dataset):
     detector.features.weight.data[0, 0] += 1e-3
     assert is_new()
     detector.features.warp = "second"
+    assert is_new()
+    detector.precision = "bfloat16"
     assert is_new()
     dataset.truths[0][0][0, 0] += 1
     assert is_new()
