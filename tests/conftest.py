@@ -8,9 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from detection.data.detection_data import DetectionData
 from detection.data.draw_shapes import draw_shapes
+from detection.data.sources import existing_folder
 from detection.data.voc_annotation import VOCAnnotation, VOCObject
+from detection.data.voc_folder import VOCFolder
 from detection.data.voc_writer import annotation_xml, write_lists
+from detection.metrics import VOCMeanAveragePrecision
+from detection.proposals.selective_search import SelectiveSearch
 
 ROOT = Path(__file__).resolve().parents[1]
 TEST_DATA = Path(os.environ.get("DETECTION_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -50,6 +55,33 @@ def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small drawn data set: 24 training, 6 val and 10 test images."""
     folder = tmp_path_factory.mktemp("shapes")
     return draw_shapes(None, str(folder), train=24, val=6, test=10)
+
+
+@pytest.fixture(scope="session")
+def shapes_data(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> DetectionData:
+    """That data set, read, with its proposals."""
+    made = DetectionData(
+        name="shapes",
+        source=existing_folder,
+        root=str(shapes_folder),
+        splits={"train": None, "val": None, "test": None},
+        fractions={"train": 1.0},
+        split_seed=0,
+        classes=None,
+        bad_boxes="clip",
+        train_on_difficult=True,
+        val_images=50,
+        num_workers=2,
+        processes=1,
+        cache=str(tmp_path_factory.mktemp("cache")),
+        mat_boxes={},
+        interpolation="area",
+        layout=VOCFolder,
+        metric=VOCMeanAveragePrecision,
+    )
+    made.read()
+    made.find_proposals(SelectiveSearch())
+    return made
 
 
 class FakeVOC:

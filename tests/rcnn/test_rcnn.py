@@ -10,11 +10,7 @@ from torchvision.transforms.v2.functional import horizontal_flip
 
 from detection.backbones.zf5 import zf5
 from detection.combine.nms import Suppression
-from detection.data.detection_data import DetectionData
-from detection.data.sources import existing_folder
-from detection.data.voc_folder import VOCFolder
 from detection.errors import UserError
-from detection.metrics import VOCMeanAveragePrecision
 from detection.proposals.selective_search import SelectiveSearch
 from detection.rcnn.features import WarpedFeatures
 from detection.rcnn.training import Length, Rates, WarpedTrainingStage, parameter_groups
@@ -53,31 +49,10 @@ def make(classes=6, padding_px=8, batch_size=256):
     ).eval()
 
 
-@pytest.fixture(scope="module")
-def data(shapes_folder, tmp_path_factory):
+@pytest.fixture
+def data(shapes_data):
     """The small drawn data set, with its proposals."""
-    made = DetectionData(
-        name="shapes",
-        source=existing_folder,
-        root=str(shapes_folder),
-        splits={"train": None, "val": None, "test": None},
-        fractions={"train": 1.0},
-        split_seed=0,
-        classes=None,
-        bad_boxes="clip",
-        train_on_difficult=True,
-        val_images=50,
-        num_workers=2,
-        processes=1,
-        cache=str(tmp_path_factory.mktemp("cache")),
-        mat_boxes={},
-        interpolation="area",
-        layout=VOCFolder,
-        metric=VOCMeanAveragePrecision,
-    )
-    made.read()
-    made.find_proposals(SelectiveSearch())
-    return made
+    return shapes_data
 
 
 def stage(detector, data, **changes):
