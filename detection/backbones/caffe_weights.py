@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from detection.backbones.backbone import Backbone
 from detection.backbones.caffemodel import read_caffemodel
+from detection.backbones.lrn import SpatialLRN
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -16,6 +17,8 @@ FIVE = tuple(f"conv{n}" for n in range(1, 6))
 THIRTEEN = tuple(f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in
                  range(1, count + 1))  # fmt: skip
 CONVOLUTIONS = {"caffenet": FIVE, "zf5": FIVE, "vgg16": THIRTEEN}
+PYRAMID = (6, 3, 2, 1)  # levels of SPP-net's, in the order of conf/model/sppnet.yaml
+PYRAMID_BINS = sum(n * n for n in PYRAMID)
 # Means of R, G, B that published weights subtract from pixels of 0 to 255.
 ILSVRC_MEAN = (122.67891434, 116.66876762, 104.00698793)  # mean of ilsvrc_2012_mean.npy
 PIXEL_MEANS = {
@@ -30,7 +33,7 @@ def fill_from_caffe(backbone: Backbone, name: str, path: Path) -> None:
 
     Args:
         backbone: convolutions must all be in the file; fc6 and fc7 are taken where fc6 reads as
-            many features as ours (SPP-net's reads a pyramid).
+            many features as ours, or SPP-net's pyramid (they are the backbone's spare then).
         name: "caffenet", "zf5" or "vgg16".
         path: of the file.
 
@@ -38,10 +41,12 @@ def fill_from_caffe(backbone: Backbone, name: str, path: Path) -> None:
         UserError: a layer is missing or of another shape; names the layer and both shapes.
     """
     layers = read_caffemodel(path)
-    refuse_other_network(name, layers, path)
+    refuse_other_network(backbone, name, layers, path)
     has_fc = all(layers.get(fc) for fc in ("fc6", "fc7"))
     takes_fc = has_fc and layers["fc6"][0].shape[-1] == backbone.fc6.in_features
-    if not takes_fc:
+    if has_fc and layers["fc6"][0].shape[-1] == backbone.channels * PYRAMID_BINS:
+        backbone.spare |= pyramid_fc_layers(layers, backbone.channels)
+    elif not takes_fc:
         log.warning("%s: convolutions only; fc6 and fc7 start from random weights", path)
     convolutions = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
     wanted: list[tuple[str, nn.Conv2d | nn.Linear]] = [
@@ -50,7 +55,8 @@ def fill_from_caffe(backbone: Backbone, name: str, path: Path) -> None:
     ]
     for layer, module in wanted:
         copy_layer(layer, layers.get(layer), module, path)
-    unused = sorted({k for k, blobs in layers.items() if blobs} - {layer for layer, _ in wanted})
+    taken = {layer for layer, _ in wanted} | ({"fc6", "fc7"} if backbone.spare else set())
+    unused = sorted({k for k, blobs in layers.items() if blobs} - taken)
     log.info("%s: %d layers read, not used: %s", path, len(wanted), ", ".join(unused) or "none")
     backbone.pretrained, backbone.fc_pretrained = True, takes_fc
     with torch.no_grad():
@@ -60,7 +66,28 @@ def fill_from_caffe(backbone: Backbone, name: str, path: Path) -> None:
         backbone.mean.copy_(torch.tensor(PIXEL_MEANS[name]).view(3, 1, 1) / 255)
 
 
-def refuse_other_network(name: str, layers: dict[str, list[Tensor]], path: Path) -> None:
+def pyramid_fc_layers(layers: dict[str, list[Tensor]], channels: int) -> dict[str, Tensor]:
+    """fc6 and fc7 of SPP-net's file, in the order of our pyramid.
+
+    Theirs reads levels 1, 2, 3, 6, and in each all bins of the first channel, then of the next
+    (spm_pool_caffe_mex.cpp); ours 6, 3, 2, 1, and all channels of the first bin, then of the next.
+    """
+    fc6, found = layers["fc6"][0].flatten(0, -2), []
+    for level in PYRAMID:
+        start = channels * sum(n * n for n in PYRAMID if n < level)
+        block = fc6[:, start : start + channels * level**2]
+        found.append(block.unflatten(1, (channels, -1)).transpose(1, 2).flatten(1))
+    return {
+        "fc6.weight": torch.cat(found, dim=1),
+        "fc6.bias": layers["fc6"][1].flatten(),
+        "fc7.weight": layers["fc7"][0].flatten(0, -2),
+        "fc7.bias": layers["fc7"][1].flatten(),
+    }
+
+
+def refuse_other_network(
+    backbone: Backbone, name: str, layers: dict[str, list[Tensor]], path: Path
+) -> None:
     """Refuse what cannot be told by shapes."""
     if name not in CONVOLUTIONS:
         raise UserError(
@@ -71,6 +98,13 @@ def refuse_other_network(name: str, layers: dict[str, list[Tensor]], path: Path)
     if name == "caffenet" and order == ["norm1", "pool1"]:
         raise UserError(
             f"backbone.weights={path} normalises before it pools: it is AlexNet, not CaffeNet"
+        )
+    convolutions = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
+    spatial = any(isinstance(m, SpatialLRN) for m in backbone.conv)
+    if name == "zf5" and (convolutions[1].padding != (0, 0) or not spatial):
+        raise UserError(
+            f"backbone.weights={path}: SPP-net's released ZF-5 needs backbone.padding=original "
+            "backbone.normalization=spatial (its prototxt differs from the paper)"
         )
 
 

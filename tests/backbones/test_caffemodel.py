@@ -8,7 +8,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from detection.backbones.caffenet import caffenet
 from detection.backbones.vgg16 import vgg16
+from detection.backbones.zf5 import zf5
 from detection.errors import UserError
+from detection.sppnet.features import pyramid_fc_layers
 
 INT32, INT64, FLOAT, DOUBLE, STRING, MESSAGE, ENUM_AS_INT = 5, 3, 2, 1, 9, 11, 5
 # (field, number, type, repeated, message): what caffe.proto says of the fields that files have
@@ -127,6 +129,31 @@ def test_first_layer_sees_what_caffe_saw(caffe, tmp_path, v1, double):
     assert torch.equal(net.fc6.weight, torch.from_numpy(dict(layers)["fc6"][0]))
     assert net.pretrained
     assert net.fc_pretrained
+
+
+def zf5_of(weights, **options):
+    plain = {"padding": "original", "normalization": "spatial", "input_px": 224, "width": 0.125}
+    return zf5(weights=weights, mean=[0.5] * 3, std=[0.25] * 3, **{**plain, **options})
+
+
+def test_spp_nets_zf5(caffe, tmp_path):
+    """Its fc6 reads levels 1, 2, 3, 6, each channel's bins together; ours gives the same."""
+    bare = zf5_of(None)
+    layers = {name: arrays for name, arrays in random_layers(bare) if arrays}
+    generator, channels, hidden = np.random.default_rng(1), bare.channels, bare.fc7.in_features
+    layers["fc6"] = [generator.normal(size=(hidden, channels * 50)).astype("f4"),
+                     generator.normal(size=hidden).astype("f4")]  # fmt: skip
+    path = write(caffe, tmp_path / "zf5.caffemodel", layers.items(), v1=True)
+    for wrong in ({"padding": "paper"}, {"normalization": "channel"}):
+        with pytest.raises(UserError, match=r"backbone\.padding=original"):
+            zf5_of(path, **wrong)
+    fc6, fc7 = pyramid_fc_layers(zf5_of(path), [6, 3, 2, 1])
+    bins = {n: torch.rand(channels, n, n) for n in (1, 2, 3, 6)}
+    theirs = torch.cat([bins[n].flatten() for n in (1, 2, 3, 6)])
+    ours = torch.cat([bins[n].flatten(1).t().flatten() for n in (6, 3, 2, 1)])
+    want = torch.from_numpy(layers["fc6"][0]) @ theirs + torch.from_numpy(layers["fc6"][1])
+    torch.testing.assert_close(fc6(ours), want, rtol=1e-4, atol=1e-4)
+    assert torch.equal(fc7.weight, torch.from_numpy(layers["fc7"][0]))
 
 
 def test_vgg_names(caffe, tmp_path):
