@@ -22,6 +22,7 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
 
     Args:
         num_classes: C.
+        max_per_class: see `VOCMeanAveragePrecision`.
 
     >>> small = torch.tensor([[0.0, 0.0, 10.0, 10.0]])  # 100 / 400: an IoU of 0.25 is enough
     >>> found = {"boxes": small * 2, "scores": torch.ones(1), "labels": torch.zeros(1).long()}
@@ -33,8 +34,8 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
 
     ignored: list[Tensor]
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, interpolation="area")
+    def __init__(self, num_classes: int, max_per_class: int | None = None) -> None:
+        super().__init__(num_classes, interpolation="area", max_per_class=max_per_class)
         self.add_state("ignored", default=[], dist_reduce_fx="cat")  # (J, 2) image, label
 
     def update(
@@ -50,9 +51,9 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
             targets: likewise; also, optionally, `ignored` (J,) labels that are blacklisted there.
             image_ids: likewise.
         """
-        start = len(self.images)
         super().update(preds, targets, image_ids)
-        for target, image in zip(targets, self.images[start:], strict=True):
+        newest = self.images[len(self.images) - len(targets) :]
+        for target, image in zip(targets, newest, strict=True):
             labels = target.get("ignored", torch.zeros(0, device=self.device)).double()
             number = image[:, 0].double().expand(len(labels))
             self.ignored.append(torch.stack([number, labels], dim=1))

@@ -8,6 +8,8 @@ from torchmetrics import Metric
 
 from detection.metrics.voc_ap import Interpolation, PRCurve, pr_curves
 
+FORGET_AFTER = 256  # images, between two looks at what may be dropped
+
 
 class VOCMeanAveragePrecision(Metric):
     """mAP by the rules of VOC's development kit; see `voc_ap.judge`.
@@ -19,6 +21,7 @@ class VOCMeanAveragePrecision(Metric):
         num_classes: C.
         iou_threshold: an overlap of exactly this is a hit.
         interpolation: "11point" as in 2007, or "area" as since 2010.
+        max_per_class: the best so many detections of a class in all images count; None: all.
 
     >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     >>> metric = VOCMeanAveragePrecision(num_classes=1)
@@ -39,7 +42,11 @@ class VOCMeanAveragePrecision(Metric):
     images: list[Tensor]
 
     def __init__(
-        self, num_classes: int, iou_threshold: float = 0.5, interpolation: Interpolation = "area"
+        self,
+        num_classes: int,
+        iou_threshold: float = 0.5,
+        interpolation: Interpolation = "area",
+        max_per_class: int | None = None,
     ) -> None:
         super().__init__(compute_with_cache=False)
         if interpolation not in ("11point", "area"):
@@ -47,6 +54,7 @@ class VOCMeanAveragePrecision(Metric):
         self.num_classes = num_classes
         self.iou_threshold = iou_threshold
         self.interpolation: Interpolation = interpolation
+        self.max_per_class = max_per_class
         self.add_state("found", default=[], dist_reduce_fx="cat")  # (D, 7) image, label, score, box
         self.add_state("truth", default=[], dist_reduce_fx="cat")  # (T, 7) ... difficult, box
         self.add_state(
@@ -77,6 +85,8 @@ class VOCMeanAveragePrecision(Metric):
             image_ids = [(seen + i) * world + rank for i in range(len(preds))]
         if not len(preds) == len(targets) == len(image_ids):
             raise ValueError(f"{len(preds)} predictions, {len(targets)} targets")
+        if self.max_per_class is not None and len(self.images) >= FORGET_AFTER:
+            self.forget(self.max_per_class)
         for pred, target, image in zip(preds, targets, image_ids, strict=True):
             difficult = target.get("difficult", torch.zeros_like(target["labels"]))
             self.found.append(rows(image, pred["labels"], pred["scores"], pred["boxes"]))
@@ -91,6 +101,14 @@ class VOCMeanAveragePrecision(Metric):
                     )
             sizes = [image, len(self.found[-1]), len(self.truth[-1])]
             self.images.append(torch.tensor([sizes], device=self.device))
+
+    def forget(self, most: int) -> None:
+        """Drop what will not be among the best of its class, to save memory."""
+        found, images = torch.cat(self.found), torch.cat(self.images)
+        kept = best_of_each_class(found, most)
+        image = torch.arange(len(images), device=images.device).repeat_interleave(images[:, 1])
+        images[:, 1] = torch.bincount(image[kept], minlength=len(images))
+        self.found, self.images = [found[kept]], [images]
 
     def compute(self) -> dict[str, Tensor]:
         """`map`, the mean over the classes that have truths (nan if none), and `ap` (C,)."""
@@ -112,10 +130,10 @@ class VOCMeanAveragePrecision(Metric):
         The order is the same however the images were spread over processes.
         """
         images = joined(self.images, 3).long()
-        return (
-            in_image_order(joined(self.found, 7), images[:, 0], images[:, 1]),
-            in_image_order(joined(self.truth, 7), images[:, 0], images[:, 2]),
-        )
+        found = in_image_order(joined(self.found, 7), images[:, 0], images[:, 1])
+        if self.max_per_class is not None:
+            found = found[best_of_each_class(found, self.max_per_class)]
+        return found, in_image_order(joined(self.truth, 7), images[:, 0], images[:, 2])
 
 
 def rows(image: int, labels: Tensor, values: Tensor, boxes: Tensor) -> Tensor:
@@ -144,6 +162,22 @@ def in_image_order(table: Tensor, images: Tensor, counts: Tensor) -> Tensor:
     repeated[order[1:]] = images[order[1:]] == images[order[:-1]]
     kept = table[~repeated.repeat_interleave(counts)]
     return kept[torch.argsort(kept[:, 0], stable=True)]
+
+
+def best_of_each_class(table: Tensor, most: int) -> Tensor:
+    """Which rows (D,) are among the best so many of their class; the first of equals.
+
+    >>> table = torch.tensor([[0.0, 0, 0.5], [0, 0, 0.9], [1, 1, 0.1], [1, 0, 0.7]])
+    >>> best_of_each_class(table, 2).tolist()
+    [False, True, True, True]
+    """
+    order = torch.argsort(table[:, 2], descending=True, stable=True)
+    order = order[torch.argsort(table[order, 1], stable=True)]
+    sizes = torch.bincount(table[:, 1].long())
+    starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    kept = torch.zeros(len(table), dtype=torch.bool, device=table.device)
+    kept[order] = torch.arange(len(table), device=table.device) - starts < most
+    return kept
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.data.voc_annotation import read_annotation
-from detection.metrics import VOCMeanAveragePrecision
+from detection.metrics import VOCMeanAveragePrecision, voc_map
 
 
 def naive_ap(detections, truths, threshold, interpolation):
@@ -138,6 +138,27 @@ def test_order_of_images_and_of_processes_does_not_matter(interpolation):
         shuffled.update([preds[i]], [targets[i]], [i])
     assert torch.equal(whole.compute()["ap"], shuffled.compute()["ap"])
     assert torch.equal(pickle.loads(pickle.dumps(whole)).compute()["ap"], whole.compute()["ap"])
+
+
+def test_the_best_of_each_class_alone_count(monkeypatch):
+    """As if only those had been found, whenever the others are forgotten."""
+    preds, targets = random_case(5, images=12)
+    scores = iter(np.random.default_rng(0).permutation(1000) / 1000)
+    for pred in preds:
+        pred["scores"] = torch.tensor([next(scores) for _ in pred["scores"]]).double()
+    best = VOCMeanAveragePrecision(3)
+    scores, labels = (torch.cat([p[key] for p in preds]) for key in ("scores", "labels"))
+    least = torch.stack([scores[labels == c].sort().values[-5] for c in range(3)])
+    for pred, target in zip(preds, targets, strict=True):
+        good = pred["scores"] >= least[pred["labels"]]
+        best.update([{k: v[good] for k, v in pred.items()}], [target])
+    for after in (2, 100):
+        monkeypatch.setattr(voc_map, "FORGET_AFTER", after)
+        metric = VOCMeanAveragePrecision(3, max_per_class=5)
+        for i, (pred, target) in enumerate(zip(preds, targets, strict=True)):
+            metric.update([pred], [target], [i])
+        assert torch.equal(metric.tables()[0], best.tables()[0])
+        assert torch.equal(metric.compute()["ap"], best.compute()["ap"])
 
 
 def test_iou_of_exactly_the_threshold_is_a_hit():
