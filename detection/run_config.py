@@ -10,7 +10,7 @@ from detection.errors import UserError
 
 # What decides the figures; everything else (devices, loggers, workers) may change on resuming.
 DECISIVE = ("seed", "members", "model", "backbone", "data")
-FREE = ("data.processes", "data.num_workers", "data.cache")
+FREE = ("data.processes", "data.num_workers", "data.cache", "data.layout.cache")
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

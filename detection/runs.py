@@ -79,7 +79,7 @@ def train_once(
         "views": config.get("views") or config["model"].get("views"),
     }
     if isinstance(data, DetectionData):
-        warn_without_weights(config["backbone"])
+        warn_without_weights(config)
     detectors: dict[Path, nn.Module] = {}
     seconds: Counter[str] = Counter()
     for folder, seed in member_folders(config, run_dir).items():
@@ -226,9 +226,16 @@ def make_loggers(config: dict[str, Any], run_dir: Path) -> list[Logger]:
     return loggers
 
 
-def warn_without_weights(backbone: dict[str, Any]) -> None:
+def warn_without_weights(config: dict[str, Any]) -> None:
     """Say plainly what to expect of a network that starts from nothing."""
-    if backbone["weights"] is None:
+    if config["backbone"]["weights"] is not None:
+        return
+    if config.get("published"):
+        log.warning(
+            "backbone.weights=null: the published figures are of a network that was trained on "
+            "ImageNet first, so this run is not the published one; give backbone.weights=FILE"
+        )
+    else:
         log.warning(
             "the backbone has no pre-trained weights: it learns from this data alone, in a "
             "stage of its own. On a few hundred photographs expect a small part of the published "

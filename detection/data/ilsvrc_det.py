@@ -1,5 +1,6 @@
 """ILSVRC's detection data: 200 classes, val in two halves, and boxes from train (R-CNN, 4)."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from detection.data.class_balance import balanced_halves
 from detection.data.ilsvrc_det_layout import find_layout
 from detection.data.voc_annotation import VOCAnnotation, read_annotation
 from detection.errors import UserError
+from detection.files import read_json, write_json
 from detection.images import image_size
 from detection.progress import progress
 
@@ -37,12 +39,14 @@ class ILSVRCDet:
         candidates: splits of val to search from (see `balanced_halves`).
         moves: of single images, in each.
         seed: of that search, and of which train boxes are taken.
+        cache: folder in which what it found is kept.
     """
 
-    def __init__(self, root: Path, *, candidates: int, moves: int, seed: int) -> None:
+    def __init__(self, root: Path, *, candidates: int, moves: int, seed: int, cache: str) -> None:
         self.layout = find_layout(root)
         self.root = root
         self.search = (candidates, moves, seed)
+        self.cache = Path(cache)
         self.taken: dict[str, set[int]] = {}  # train image → its objects that are used
         self.boxes_per_class = 0  # of train, at most
 
@@ -144,18 +148,29 @@ class ILSVRCDet:
 
     @cache  # noqa: B019  (one copy of the data lives as long as the run)
     def halves(self) -> tuple[list[str], list[str]]:
-        """val1 and val2: by lists of these names, if there are any, or by a search."""
+        """val1 and val2: by lists of these names, if there are any, or by a search, done once."""
         files = [self.layout.lists / f"val{n}.txt" for n in (1, 2)]
         if all(f.is_file() for f in files):
             one, two = ([f"val/{i}" for i, _ in self.layout.ids(f.stem)] for f in files)
             return one, two
         ids = self.whole("val")
-        label = {name: n for n, name in enumerate(det_classes().values())}
+        digest = hashlib.sha256(repr((str(self.root.resolve()), ids, self.search)).encode())
+        kept = self.cache / "halves" / f"ilsvrc_det-{digest.hexdigest()[:12]}.json"
+        if not kept.is_file():
+            write_json(kept, self.search_halves(ids))
+        one, two = read_json(kept)
+        return one, two
+
+    def search_halves(self, ids: list[str]) -> list[list[str]]:
+        """Two halves of some val images with as many objects of each class (4.1)."""
+        label = {wnid: n for n, wnid in enumerate(det_classes())}
         counts = np.zeros((len(ids), len(label)), np.int64)
         with progress("val annotations", len(ids)) as advance:
             for row, image_id in enumerate(ids):
-                for thing in self.annotation(image_id).objects:
-                    counts[row, label[thing.name]] += 1
+                path = self.layout.boxes["val"] / f"{image_id.partition('/')[2]}.xml"
+                objects = read_annotation(path, FIRST_PIXEL).objects if path.is_file() else []
+                for wnid in (o.name for o in objects if o.name in label):
+                    counts[row, label[wnid]] += 1
                 advance(1)
         split = balanced_halves(counts, *self.search)
         log.info(
@@ -165,8 +180,7 @@ class ILSVRCDet:
             100 * split.imbalance.max(initial=0),
             100 * float(np.median(split.imbalance)),
         )
-        of_half = [[ids[i] for i in np.flatnonzero(h)] for h in (split.first, ~split.first)]
-        return of_half[0], of_half[1]
+        return [[ids[i] for i in np.flatnonzero(h)] for h in (split.first, ~split.first)]
 
     def train_boxes(self, number: int) -> list[str]:
         """Ids of train images that hold up to so many boxes of each class; the rest is not used."""

@@ -74,12 +74,13 @@ def find_layout(root: Path) -> DetLayout:
     Raises:
         UserError: neither is there; tells what was looked for.
     """
-    blacklists = sorted(
+    found = [
         path
         for folder in (root, root / "ILSVRC")
         for pattern in ("*det_validation_blacklist.txt", "*/data/*det_validation_blacklist.txt")
         for path in folder.glob(pattern)
-    )[-1:]  # the newest year's
+    ]
+    blacklists = sorted(found, key=lambda path: path.name)[-1:]  # the newest year's
     if not blacklists:
         log.warning(
             "no ILSVRC201*_det_validation_blacklist.txt in or below %s: put the devkit there if "

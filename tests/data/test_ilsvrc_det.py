@@ -12,7 +12,8 @@ NAMES = list(det_classes().values())
 
 
 def opened(root, **changes):
-    return ILSVRCDet(root, **{"candidates": 3, "moves": 50, "seed": 0, **changes})
+    options = {"candidates": 3, "moves": 50, "seed": 0, "cache": str(root.parent / "cache")}
+    return ILSVRCDet(root, **{**options, **changes})
 
 
 @pytest.fixture(params=["kaggle", "2013"])
@@ -35,6 +36,14 @@ def test_halves_are_even_and_together_are_val(tree):
     assert sorted(one + two) == data.ids("val") == [f"val/{i}" for i in tree.val]
     assert len(one) == len(two) == 6
     assert opened(tree.root).ids("val1") == one
+
+
+def test_halves_are_searched_once(tree, monkeypatch):
+    one = opened(tree.root).ids("val1")
+    monkeypatch.setattr(ILSVRCDet, "search_halves", None)
+    assert opened(tree.root).ids("val1") == one
+    with pytest.raises(TypeError):
+        opened(tree.root, seed=1).ids("val1")
 
 
 def test_published_halves_win(tree):
