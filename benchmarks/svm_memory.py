@@ -101,7 +101,11 @@ def main() -> None:
         f"{len(some)} examples trained in "
         f"{time.perf_counter() - start:.0f} s"
     )
-    print(f"peak of own memory, workers included: {peak[-1]:.2f} GiB (before training {base:.2f})")
+    maps = stage.max_bytes / 2**30
+    print(
+        f"peak of own memory, workers included: {peak[-1]:.2f} GiB (before training {base:.2f}); "
+        f"where features are not on disk, maps take up to {maps:.1f} GiB more"
+    )
 
 
 if __name__ == "__main__":

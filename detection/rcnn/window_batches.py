@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ class DecodedImages:
         self.dataset = dataset
         self.room = max_bytes
         self.kept: dict[int, Tensor] = {}
+        self.lock = Lock()
 
     def __getitem__(self, index: int) -> Tensor:
         """The (3, H, W) uint8 pixels of an image."""
@@ -39,9 +41,10 @@ class DecodedImages:
             return self.kept[index]
         pixels = torch.from_numpy(read_image(self.dataset.paths[index]))
         image = pixels.permute(2, 0, 1)  # channels last in memory, as they are warped
-        if image.numel() <= self.room:
-            self.room -= image.numel()
-            self.kept[index] = image
+        with self.lock:
+            if index not in self.kept and image.numel() <= self.room:
+                self.room -= image.numel()
+                self.kept[index] = image
         return image
 
 
