@@ -117,7 +117,7 @@ def test_voc07_is_the_papers_setting():
     """SPP-net, section 4.1."""
     cfg = composed("model=sppnet", "data=voc07")
     finetune, svm = cfg.model.stages.finetune, cfg.model.stages.svm
-    assert round(finetune.steps_per_image * 5011) == pytest.approx(300_000, rel=1e-3)
+    assert round(finetune.length.steps_per_image * 5011) == pytest.approx(300_000, rel=1e-3)
     assert finetune.drop_at * 300_000 == pytest.approx(250_000, rel=1e-3)
     assert finetune.learning_rate == 1e-4
     assert cfg.model.features.scales_px == [688]

@@ -15,8 +15,8 @@ from torch.utils.data import IterableDataset
 from detection.data.samples import DetectionDataset
 from detection.images import read_image
 from detection.regions.sampling import Windows, draw
+from detection.regions.window_training import Tables
 
-Tables = tuple[Windows, Windows]  # all object windows and all background windows
 Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor, str]
 """uint8 (3, H, W) images, (R', 4) windows of each, (R,) labels, (R,) mirror, the images' ids."""
 

@@ -13,11 +13,11 @@ from detection.combine.nms import Suppression
 from detection.errors import UserError
 from detection.proposals.selective_search import SelectiveSearch
 from detection.rcnn.features import WarpedFeatures
-from detection.rcnn.training import Length, Rates, WarpedTrainingStage, parameter_groups
+from detection.rcnn.training import Rates, WarpedTrainingStage, parameter_groups
 from detection.rcnn.window_batches import DecodedImages, Drawing, WindowBatches
 from detection.regions.detector import RegionDetector
 from detection.regions.sampling import WindowRule, label_windows
-from detection.regions.schedules import drops, one_cycle
+from detection.regions.schedules import Length, drops, one_cycle
 from detection.regions.warp import warp_regions
 
 RULE = WindowRule(0.5, 0.0, 0.5)
