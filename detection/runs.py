@@ -93,7 +93,7 @@ def train_once(
         return {}
     for folder, detector in detectors.items():
         save_detector(folder / "detector.ckpt", detector, data.class_names, parts)
-    outcome.seconds |= seconds
+    outcome.seconds = {**seconds, **outcome.seconds}
     return outcome.report(run_dir, config, loggers)
 
 
