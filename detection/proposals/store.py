@@ -133,5 +133,9 @@ def join(parts: Sequence[Path], folder: Path, settings: str) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold a file lock; whoever else wants it waits. The system frees it if this process dies."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process computes %s: waiting for it", path.parent.name)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -42,6 +42,11 @@ class Outcome:
         result = ap_figures(self.curves, self.data.class_names, self.data.interpolation)
         return result | self.data.recall | run_figures(self.seconds, published)
 
+    def undetected(self) -> list[str]:
+        """Classes with objects in the test images, of which nothing was detected."""
+        curves = zip(self.data.class_names, self.curves, strict=True)
+        return [name for name, curve in curves if curve.num_truths and not len(curve.scores)]
+
     def report(
         self, run_dir: Path, config: dict[str, Any], loggers: Sequence[Logger]
     ) -> dict[str, float]:
@@ -50,7 +55,8 @@ class Outcome:
         write_json(run_dir / "metrics.json", figures)
         dataset, names = self.data.datasets["test"], self.data.class_names
         write_detections(run_dir / "detections", self.tables[0], dataset.image_ids, names)
-        log.info("test on %s\n%s", self.data.name, ap_table(figures, names))
+        table = ap_table(figures, names, self.undetected())
+        log.info("test on %s\n%s", self.data.name, table)
         gallery = write_report(run_dir, self.data, self.curves, self.tables, figures, config)
         for logger in loggers:
             logger.log_metrics({k: v for k, v in figures.items() if v == v})

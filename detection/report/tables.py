@@ -7,8 +7,16 @@ from rich.console import Console
 from rich.table import Table
 
 
-def ap_table(figures: dict[str, float], class_names: Sequence[str]) -> str:
-    """AP of each class and the mean, in percent, beside the published figures if there are any."""
+def ap_table(
+    figures: dict[str, float], class_names: Sequence[str], undetected: Sequence[str] = ()
+) -> str:
+    """AP of each class and the mean, in percent, beside the published figures if there are any.
+
+    Args:
+        figures: the content of `metrics.json`.
+        class_names: C names.
+        undetected: those that have objects in the test images, and of which nothing was detected.
+    """
     published = {k: v for k, v in figures.items() if k.startswith("published/")}
     table = Table("class", title="average precision, %")
     table.add_column("measured", justify="right")
@@ -27,11 +35,18 @@ def ap_table(figures: dict[str, float], class_names: Sequence[str]) -> str:
     absent = [
         name for name in class_names if figures[f"test/ap/{name}"] != figures[f"test/ap/{name}"]
     ]
+    remarks = []
     if absent:
-        table.caption = (
+        remarks.append(
             f"mean over {len(class_names) - len(absent)} of {len(class_names)} classes; "
             f"no object in the test images of {', '.join(absent[:10])}"
         )
+    if undetected:
+        remarks.append(
+            f"nothing was detected of {len(undetected)} classes, which count as 0 (were there "
+            f"objects of them to learn from?): {', '.join(undetected[:10])}"
+        )
+    table.caption = "\n".join(remarks) or None
     text = StringIO()
     Console(file=text, width=80).print(table)
     return text.getvalue()

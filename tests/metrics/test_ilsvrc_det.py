@@ -1,6 +1,7 @@
 """ILSVRC DET's average precision, against a naive reading of its development kit."""
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -62,7 +63,12 @@ def average_precision(rows, label, wanted):
 
 
 def measured(images, num_classes, blocks=1):
-    """The metric on the same images, taken in in some blocks."""
+    """What the metric says of the same images."""
+    return measured_by(images, num_classes, blocks).compute()
+
+
+def measured_by(images, num_classes, blocks=1):
+    """The metric with those images, taken in in some blocks."""
     metric = ILSVRCDetectionMAP(num_classes)
     for start in range(blocks):
         for number in range(start, len(images), blocks):
@@ -78,7 +84,7 @@ def measured(images, num_classes, blocks=1):
                 "ignored": torch.tensor(sorted(blacklist), dtype=torch.long),
             }
             metric.update([pred], [target], [number])
-    return metric.compute()
+    return metric
 
 
 corner = st.integers(0, 30)
@@ -121,6 +127,15 @@ def test_blacklisted_pairs_neither_help_nor_hurt():
     clean = ([(0, 0.5, (0, 0, 9, 9))], [(0, (0, 0, 9, 9))], set())
     dirty = ([(0, 0.9, (50, 50, 60, 60))], [(0, (0, 0, 9, 9))], {0})
     assert measured([clean, dirty], 1)["map"].item() == pytest.approx(1.0)
+
+
+def test_blacklisted_pairs_stay_with_their_images():
+    """Pickled, and taken in in another order, as processes do."""
+    clean = ([(0, 0.5, (0, 0, 9, 9))], [(0, (0, 0, 9, 9))], set())
+    dirty = ([(0, 0.9, (50, 50, 60, 60)), (1, 0.9, (0, 0, 9, 9))], [(1, (0, 0, 9, 9))], {0})
+    metrics = [measured_by(images, 2) for images in ([clean, dirty], [dirty, clean])]
+    metrics.append(pickle.loads(pickle.dumps(metrics[0])))
+    assert [m.compute()["map"].item() for m in metrics] == pytest.approx([1, 1, 1])
 
 
 def test_nothing_found_and_nothing_there():

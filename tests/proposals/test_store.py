@@ -1,5 +1,6 @@
 """The store of proposals: whole, resumable, found again."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,3 +103,19 @@ def test_damaged_store_is_told(images, tmp_path):
     np.save(store.folder / "offsets.npy", np.zeros(3, np.int64))
     with pytest.raises(UserError, match="is damaged: delete it"):
         ProposalStore(store.folder)
+
+
+def test_who_waits_for_another_process_says_so(images, tmp_path, caplog):
+    caplog.set_level("INFO", "detection")
+    store = open_store(tmp_path / "cache", "a", images, OneBoxAPixelOfWidth(), 1)
+    (store.folder / "store.json").unlink()
+    waiting = threading.Thread(
+        target=open_store, args=(tmp_path / "cache", "a", images, OneBoxAPixelOfWidth(), 1)
+    )
+    with module.locked(store.folder / "lock"):
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+        assert f"another process computes {store.name}: waiting for it" in caplog.text
+    waiting.join(60)
+    assert (store.folder / "store.json").exists()

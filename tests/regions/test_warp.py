@@ -114,6 +114,34 @@ def test_square_without_context_shows_the_region_alone():
     assert with_padding.sum(dim=1).gt(0).sum() == 60  # 80 / 2 rows, and 10 on either side
 
 
+@pytest.mark.parametrize("padding", [0, 7])
+def test_square_without_context_is_the_one_with_it_covered_up(padding):
+    """Box by box: what is not of the region, and of its padding, becomes the mean.
+
+    Places are rounded apart, by up to a pixel of the image: values differ by what the image does
+    from pixel to pixel, and the edge is left out.
+    """
+    generator = np.random.default_rng(3)
+    image = cv2.GaussianBlur(generator.normal(size=(200, 240, 3)).astype("f4"), (0, 0), 12) * 20
+    steepest = np.abs(np.diff(image, axis=0)).max() + np.abs(np.diff(image, axis=1)).max()
+    low = generator.integers(20, 100, (40, 2))
+    boxes = np.concatenate([low, low + generator.integers(20, 90, (40, 2))], axis=1)
+    tensors = [torch.from_numpy(image).permute(2, 0, 1)], [torch.from_numpy(boxes).float()]
+    plain = warp_regions(*tensors, Warp(100, padding, "square"))
+    with_context = warp_regions(*tensors, Warp(100, padding, "square_with_context"))
+    for box, got, want in zip(boxes, plain, with_context, strict=True):
+        size = box[2:] - box[:2]
+        scale = (100 - 2 * padding) / size.max()  # pixels of the square to one of the image
+        half = padding + size * scale / 2
+        near = np.abs(np.arange(100) + 0.5 - 50)
+        inside = [near < side - 2 * scale for side in half]
+        outside = [near > side + 2 * scale for side in half]
+        shown = torch.from_numpy(np.logical_and.outer(inside[1], inside[0]))
+        hidden = torch.from_numpy(np.logical_or.outer(outside[1], outside[0]))
+        assert not got[:, hidden].any()
+        assert (got - want)[:, shown].abs().max() < steepest < want[:, shown].std()
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(1, 60),

@@ -37,3 +37,14 @@ def test_table_shows_the_published_figure_beside_the_measured_one():
     assert "published" in text
     assert "59.2" in text
     assert "published" not in ap_table(figures, ["cat"])
+
+
+def test_table_tells_which_classes_are_left_out_and_which_count_as_nothing():
+    figures = {"test/map": 0.25, "test/map_area": 0.25, "test/map_11point": 0.25,
+               "test/ap_median": 0.25, "test/ap/cat": 0.5, "test/ap/cow": 0.0,
+               "test/ap/dog": float("nan")}  # fmt: skip
+    text = " ".join(ap_table(figures, ["cat", "cow", "dog"], ["cow"]).split())
+    assert "mean over 2 of 3 classes; no object in the test images of dog" in text
+    assert "nothing was detected of 1 classes, which count as 0" in text
+    assert text.endswith("cow")
+    assert "classes" not in ap_table(figures | {"test/ap/dog": 0.0}, ["cat", "cow", "dog"])
