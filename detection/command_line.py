@@ -62,7 +62,8 @@ def explain(error: Exception) -> str:
         from detection.config_check import known_names
 
         key = refused[1].split("@")[0]
-        return f"there is no option '{key}'{did_you_mean(key, known_names())}"
+        others = [name for name in known_names() if name != key]  # it may be one of train.py's
+        return f"there is no option '{key}'{did_you_mean(key, others)}"
     worker = re.search(r"^detection\.errors\.\w+: (.*)", text, flags=re.MULTILINE | re.DOTALL)
     return worker[1].strip() if worker else text.strip()  # a loader's process adds its traceback
 

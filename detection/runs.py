@@ -149,10 +149,11 @@ def evaluate(cfg: DictConfig) -> float:
         )
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     views = config.get("views") or first["config"].get("views")
-    outcome = test(config, run_dir, detector, data, views, [])
+    loggers = make_loggers(config, run_dir)
+    outcome = test(config, run_dir, detector, data, views, loggers)
     if is_first_process():
         config["data"] = data_config
-        figures = outcome.report(run_dir, config, [])
+        figures = outcome.report(run_dir, config, loggers)
         return figures.get("test/map", figures.get("test/top1_accuracy", 0.0))
     return 0.0
 

@@ -1,6 +1,5 @@
 """ILSVRC's detection data: 200 classes, val in two halves, and boxes from train (R-CNN, 4)."""
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.data.class_balance import balanced_halves
+from detection.data.ilsvrc_det_halves import val_halves
 from detection.data.ilsvrc_det_layout import find_layout
 from detection.data.voc_annotation import VOCAnnotation, read_annotation
 from detection.errors import UserError
-from detection.files import read_json, write_json
 from detection.images import image_size
 from detection.progress import progress
 
@@ -73,15 +71,15 @@ class ILSVRCDet:
         return path
 
     def annotation(self, image_id: str) -> VOCAnnotation:
-        """Objects of the 200 classes in an image; none where there is no XML file.
+        """Objects of the 200 classes in an image; of test none are known.
 
         Corners are told in the XML's own size of the image, which may differ from the JPEG's: they
         are scaled to the latter, as ImageNet asks.
         """
-        split, _, rest = image_id.partition("/")
-        path = self.layout.boxes.get(split, self.root) / f"{rest}.xml"
-        if not path.is_file():
-            return VOCAnnotation(path, f"{rest}.JPEG", 0, 0, [])
+        split = image_id.partition("/")[0]
+        if split not in self.layout.boxes:
+            return VOCAnnotation(self.root, f"{image_id}.JPEG", 0, 0, [])
+        path = self.xml_path(image_id)
         found = read_annotation(path, FIRST_PIXEL)
         names = det_classes()
         objects = [replace(o, name=names[o.name]) for o in found.objects if o.name in names]
@@ -93,12 +91,18 @@ class ILSVRCDet:
         if found.width < 1 or found.height < 1:
             raise UserError(f"annotation {path}: <size> is {found.width}×{found.height}")
         width, height = image_size(self.image_path(image_id))
-        across, down = width / found.width, height / found.height
-        moved = []
-        for thing in objects:
-            x1, y1, x2, y2 = thing.box
-            moved.append(replace(thing, box=(x1 * across, y1 * down, x2 * across, y2 * down)))
-        return replace(found, width=width, height=height, objects=moved)
+        sides, own = (width, height, width, height), (found.width, found.height) * 2
+        for row, thing in enumerate(objects):  # in this order an image's edge stays exact
+            x1, y1, x2, y2 = (
+                c * side / o for c, side, o in zip(thing.box, sides, own, strict=True)
+            )
+            objects[row] = replace(thing, box=(x1, y1, x2, y2))
+        return replace(found, width=width, height=height, objects=objects)
+
+    def xml_path(self, image_id: str) -> Path:
+        """The annotation of an image of train or val."""
+        split, _, rest = image_id.partition("/")
+        return self.layout.boxes[split] / f"{rest}.xml"
 
     def split_ids(
         self, named: Mapping[str, str | None], fractions: Mapping[str, float], seed: int
@@ -149,38 +153,27 @@ class ILSVRCDet:
     @cache  # noqa: B019  (one copy of the data lives as long as the run)
     def halves(self) -> tuple[list[str], list[str]]:
         """val1 and val2: by lists of these names, if there are any, or by a search, done once."""
-        files = [self.layout.lists / f"val{n}.txt" for n in (1, 2)]
-        if all(f.is_file() for f in files):
-            one, two = ([f"val/{i}" for i, _ in self.layout.ids(f.stem)] for f in files)
-            return one, two
-        ids = self.whole("val")
-        digest = hashlib.sha256(repr((str(self.root.resolve()), ids, self.search)).encode())
-        kept = self.cache / "halves" / f"ilsvrc_det-{digest.hexdigest()[:12]}.json"
-        if not kept.is_file():
-            write_json(kept, self.search_halves(ids))
-        one, two = read_json(kept)
-        return one, two
+        given = self.given_halves()
+        ids = [*given[0], *given[1]] if given else self.whole("val")
+        annotations = {i: self.xml_path(i) for i in ids}
+        val1 = set(given[0]) if given else None
+        return val_halves(annotations, val1, list(det_classes()), self.search, self.cache)
 
-    def search_halves(self, ids: list[str]) -> list[list[str]]:
-        """Two halves of some val images with as many objects of each class (4.1)."""
-        label = {wnid: n for n, wnid in enumerate(det_classes())}
-        counts = np.zeros((len(ids), len(label)), np.int64)
-        with progress("val annotations", len(ids)) as advance:
-            for row, image_id in enumerate(ids):
-                path = self.layout.boxes["val"] / f"{image_id.partition('/')[2]}.xml"
-                objects = read_annotation(path, FIRST_PIXEL).objects if path.is_file() else []
-                for wnid in (o.name for o in objects if o.name in label):
-                    counts[row, label[wnid]] += 1
-                advance(1)
-        split = balanced_halves(counts, *self.search)
-        log.info(
-            "val1 %d images, val2 %d; relative imbalance of classes: largest %.1f%%, median %.1f%%",
-            split.first.sum(),
-            (~split.first).sum(),
-            100 * split.imbalance.max(initial=0),
-            100 * float(np.median(split.imbalance)),
-        )
-        return [[ids[i] for i in np.flatnonzero(h)] for h in (split.first, ~split.first)]
+    def given_halves(self) -> list[list[str]]:
+        """Both halves without blacklisted images, if there are lists of them; else nothing.
+
+        Raises:
+            UserError: there is a list of one of them alone.
+        """
+        there = [f for f in (self.layout.lists / f"val{n}.txt" for n in (1, 2)) if f.is_file()]
+        if len(there) == 1:
+            raise UserError(
+                f"{there[0]} lists one half of val alone: add the other's list, or take this one "
+                "away to have the halves searched for"
+            )
+        val = set(self.whole("val")) if there else set()
+        listed = [[f"val/{i}" for i, _ in self.layout.ids(f.stem)] for f in there]
+        return [[i for i in half if i in val] for half in listed]
 
     def train_boxes(self, number: int) -> list[str]:
         """Ids of train images that hold up to so many boxes of each class; the rest is not used."""
@@ -206,7 +199,7 @@ class ILSVRCDet:
 
     def take(self, image_id: str, name: str, room: int) -> int:
         """Use up to so many of an image's boxes of one class; how many there are."""
-        path = self.layout.boxes["train"] / f"{image_id.partition('/')[2]}.xml"
+        path = self.xml_path(image_id)
         if not path.is_file():  # a few positives have no boxes
             return 0
         names = det_classes()

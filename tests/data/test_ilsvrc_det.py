@@ -4,6 +4,7 @@ import pytest
 import torch
 from fake_det import WNIDS, FakeDET, small_det
 
+from detection.data import ilsvrc_det_halves
 from detection.data.ilsvrc_det import ILSVRCDet, det_classes
 from detection.data.samples import DetectionDataset
 from detection.errors import UserError
@@ -40,16 +41,31 @@ def test_halves_are_even_and_together_are_val(tree):
 
 def test_halves_are_searched_once(tree, monkeypatch):
     one = opened(tree.root).ids("val1")
-    monkeypatch.setattr(ILSVRCDet, "search_halves", None)
+    monkeypatch.setattr(ilsvrc_det_halves, "balanced_halves", None)
     assert opened(tree.root).ids("val1") == one
     with pytest.raises(TypeError):
         opened(tree.root, seed=1).ids("val1")
+    tree.add("val", tree.val[3], [(WNIDS[5], 0, 0, 20, 20)])
+    with pytest.raises(TypeError):  # an annotation changed
+        opened(tree.root).ids("val1")
 
 
-def test_published_halves_win(tree):
+def test_published_halves_win(tree, caplog):
+    """4 and 8 images with an object of each of two classes: (8 - 4) / 12."""
+    caplog.set_level("INFO", "detection")
     for number, names in ((1, tree.val[:4]), (2, tree.val[4:])):
         (tree.lists / f"val{number}.txt").write_text("".join(f"{n} 1\n" for n in names))
-    assert opened(tree.root).ids("val1") == [f"val/{n}" for n in tree.val[:4]]
+    for _ in range(2):
+        assert opened(tree.root).ids("val1") == [f"val/{n}" for n in tree.val[:4]]
+    assert (
+        caplog.text.count("val1 4 images, val2 8; relative imbalance of classes: largest 33.3%")
+        == 2
+    )
+    tree.blacklist(f"12 {WNIDS[0]}")
+    assert opened(tree.root).ids("val2") == [f"val/{n}" for n in tree.val[4:-1]]
+    (tree.lists / "val1.txt").unlink()
+    with pytest.raises(UserError, match=r"val2\.txt lists one half of val alone"):
+        opened(tree.root).ids("val1")
 
 
 def test_up_to_n_boxes_of_each_class_of_train(tree):
@@ -97,13 +113,32 @@ def test_images_on_the_blacklist_are_left_out(tree):
         opened(tree.root).ids("val")
 
 
-def test_other_classes_and_missing_files_are_no_objects(tree):
+def test_images_without_objects(tree):
+    """Of other classes alone, of none, or of test, which has no annotations."""
     tree.add_val([("n99999999", 0, 0, 50, 50)])
     name = tree.add_val([])
-    (tree.boxes["val"] / f"{name}.xml").unlink()
+    tree.write_lists()
     data = opened(tree.root)
-    assert data.annotation(f"val/{tree.val[-2]}").objects == []
-    assert data.annotation(f"val/{name}").objects == []
+    for image_id in (f"val/{tree.val[-2]}", f"val/{name}", "test/ILSVRC2012_test_1"):
+        assert data.annotation(image_id).objects == []
+    assert len(data.ids("val1+val2")) == 14
+
+
+def test_missing_annotation_is_told(tree):
+    """An image of val without one would be a source of false negatives."""
+    (tree.boxes["val"] / f"{tree.val[2]}.xml").unlink()
+    for use in (lambda d: d.ids("val1"), lambda d: d.annotation(f"val/{tree.val[2]}")):
+        with pytest.raises(UserError, match=r"00000003\.xml is missing: add it, or take"):
+            use(opened(tree.root))
+
+
+def test_an_images_edge_stays_its_edge(tmp_path):
+    """49 of 50 columns, scaled to 490: a rounding error would leave the image."""
+    tree = FakeDET(tmp_path / "det")
+    tree.add_val([(WNIDS[3], 0, 0, 49, 49)], size=(490, 490), xml_size=(50, 50))
+    tree.write_lists()
+    thing = opened(tree.root).annotation(f"val/{tree.val[0]}").objects[0]
+    assert thing.box == (0, 0, 490, 490)
 
 
 def test_train_images_have_no_proposals(tree):
