@@ -96,6 +96,15 @@ def test_rcnn_is_the_papers_setting():
     assert det.model.stages.finetune.length.min_steps == 50_000
 
 
+def test_vgg16_is_fine_tuned_with_fewer_windows():
+    """R-CNN, 3.3: 24, whatever the data; the command line wins."""
+    words = ("model=rcnn", "backbone=vgg16")
+    for data in ("voc07", "shapes", "ilsvrc_det"):
+        assert composed(*words, f"data={data}").model.stages.finetune.batch_size == 24
+    cfg = composed(*words, "recipe.warped_batch_size=7")
+    assert cfg.model.stages.finetune.batch_size == 7
+
+
 def test_published_figures_of_table_6():
     want = {
         "pool5": (43.0, 44.9),

@@ -1,5 +1,6 @@
 """What every backbone offers to a detector."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from detection.backbones.receptive_field import ReceptiveField, receptive_field, side
 from detection.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Backbone(nn.Module):
@@ -73,6 +76,12 @@ class Backbone(nn.Module):
             raise UserError(
                 "this backbone has no fully connected layers to score windows with: choose one of "
                 "zf5, alexnet, caffenet, vgg16, overfeat_fast, overfeat_accurate"
+            )
+        if "fc6.weight" in self.spare and not self.fc_pretrained:
+            log.warning(
+                "fc6 and fc7 start from random weights: those that were given read %d features, of "
+                "another grid or pyramid (model.features)",
+                self.spare["fc6.weight"].shape[1],
             )
         fc6, fc7 = self.fc6, self.fc7
         del self.fc6, self.fc7

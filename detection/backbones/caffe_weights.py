@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from detection.backbones.backbone import Backbone
-from detection.backbones.caffemodel import read_caffemodel
+from detection.backbones.caffemodel import CaffeLayer, read_caffemodel
 from detection.backbones.lrn import SpatialLRN
 from detection.errors import UserError
 
@@ -40,24 +40,35 @@ def fill_from_caffe(backbone: Backbone, name: str, path: Path) -> None:
     Raises:
         UserError: a layer is missing or of another shape; names the layer and both shapes.
     """
+    if name not in CONVOLUTIONS:
+        raise UserError(
+            f"backbone.weights={path}: backbone={name} is torchvision's, for which Caffe has no "
+            f"weights; choose one of {', '.join(CONVOLUTIONS)}"
+        )
     layers = read_caffemodel(path)
-    refuse_other_network(backbone, name, layers, path)
-    has_fc = all(layers.get(fc) for fc in ("fc6", "fc7"))
-    takes_fc = has_fc and layers["fc6"][0].shape[-1] == backbone.fc6.in_features
-    if has_fc and layers["fc6"][0].shape[-1] == backbone.channels * PYRAMID_BINS:
-        backbone.spare |= pyramid_fc_layers(layers, backbone.channels)
-    elif not takes_fc:
-        log.warning("%s: convolutions only; fc6 and fc7 start from random weights", path)
     convolutions = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
     wanted: list[tuple[str, nn.Conv2d | nn.Linear]] = [
-        *zip(CONVOLUTIONS[name], convolutions, strict=True),
-        *([("fc6", backbone.fc6), ("fc7", backbone.fc7)] if takes_fc else []),
+        *zip(CONVOLUTIONS[name], convolutions, strict=True)
     ]
+    inputs = fc6_inputs(layers)
+    takes_fc, of_pyramid = (
+        inputs == n for n in (backbone.fc6.in_features, backbone.channels * PYRAMID_BINS)
+    )
+    if takes_fc:
+        wanted += [("fc6", backbone.fc6), ("fc7", backbone.fc7)]
+    elif of_pyramid:
+        sides = (inputs, backbone.fc6.out_features, backbone.fc7.out_features)
+        fc6, fc7 = nn.Linear(*sides[:2]), nn.Linear(*sides[1:])
+        wanted += [("fc6", fc6), ("fc7", fc7)]
+    else:
+        log.warning("%s: convolutions only; fc6 and fc7 start from random weights", path)
     for layer, module in wanted:
         copy_layer(layer, layers.get(layer), module, path)
-    taken = {layer for layer, _ in wanted} | ({"fc6", "fc7"} if backbone.spare else set())
-    unused = sorted({k for k, blobs in layers.items() if blobs} - taken)
+    refuse_other_network(backbone, name, layers, path)
+    unused = sorted({k for k, layer in layers.items() if layer.blobs} - {k for k, _ in wanted})
     log.info("%s: %d layers read, not used: %s", path, len(wanted), ", ".join(unused) or "none")
+    if of_pyramid:
+        backbone.spare |= spare_of_pyramid(fc6, fc7, backbone.channels)
     backbone.pretrained, backbone.fc_pretrained = True, takes_fc
     with torch.no_grad():
         first = convolutions[0].weight
@@ -66,58 +77,69 @@ def fill_from_caffe(backbone: Backbone, name: str, path: Path) -> None:
         backbone.mean.copy_(torch.tensor(PIXEL_MEANS[name]).view(3, 1, 1) / 255)
 
 
-def pyramid_fc_layers(layers: dict[str, list[Tensor]], channels: int) -> dict[str, Tensor]:
+def fc6_inputs(layers: dict[str, CaffeLayer]) -> int:
+    """Features that a file's fc6 reads; 0 where it has no fc6 and fc7."""
+    blobs = [layers[fc].blobs if fc in layers else [] for fc in ("fc6", "fc7")]
+    return int(blobs[0][0].shape[-1]) if all(blobs) else 0
+
+
+def spare_of_pyramid(fc6: nn.Linear, fc7: nn.Linear, channels: int) -> dict[str, Tensor]:
     """fc6 and fc7 of SPP-net's file, in the order of our pyramid.
 
     Theirs reads levels 1, 2, 3, 6, and in each all bins of the first channel, then of the next
     (spm_pool_caffe_mex.cpp); ours 6, 3, 2, 1, and all channels of the first bin, then of the next.
     """
-    fc6, found = layers["fc6"][0].flatten(0, -2), []
+    found = []
     for level in PYRAMID:
         start = channels * sum(n * n for n in PYRAMID if n < level)
-        block = fc6[:, start : start + channels * level**2]
+        block = fc6.weight.detach()[:, start : start + channels * level**2]
         found.append(block.unflatten(1, (channels, -1)).transpose(1, 2).flatten(1))
     return {
         "fc6.weight": torch.cat(found, dim=1),
-        "fc6.bias": layers["fc6"][1].flatten(),
-        "fc7.weight": layers["fc7"][0].flatten(0, -2),
-        "fc7.bias": layers["fc7"][1].flatten(),
+        "fc6.bias": fc6.bias.detach().clone(),
+        "fc7.weight": fc7.weight.detach().clone(),
+        "fc7.bias": fc7.bias.detach().clone(),
     }
 
 
 def refuse_other_network(
-    backbone: Backbone, name: str, layers: dict[str, list[Tensor]], path: Path
+    backbone: Backbone, name: str, layers: dict[str, CaffeLayer], path: Path
 ) -> None:
-    """Refuse what cannot be told by shapes."""
-    if name not in CONVOLUTIONS:
-        raise UserError(
-            f"backbone.weights={path}: backbone={name} is torchvision's, for which Caffe has no "
-            f"weights; choose one of {', '.join(CONVOLUTIONS)}"
+    """Refuse what cannot be told by shapes: other padding, another order, another normalisation."""
+    remedy = "choose the backbone= that it is for"
+    if name == "zf5":
+        remedy = (
+            "SPP-net's released ZF-5 needs backbone.padding=original "
+            "backbone.normalization=spatial (its prototxt differs from the paper)"
         )
+    convolutions = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
+    for layer, module in zip(CONVOLUTIONS[name], convolutions, strict=True):
+        pad = layers[layer].pad
+        if pad is not None and (pad, pad) != module.padding:
+            raise UserError(
+                f"backbone.weights={path}: layer {layer} has a padding of {pad}, this network of "
+                f"{module.padding[0]}; {remedy}"
+            )
     order = [layer for layer in layers if layer in ("norm1", "pool1")]
     if name == "caffenet" and order == ["norm1", "pool1"]:
         raise UserError(
             f"backbone.weights={path} normalises before it pools: it is AlexNet, not CaffeNet"
         )
-    convolutions = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
     spatial = any(isinstance(m, SpatialLRN) for m in backbone.conv)
     if name == "zf5" and (convolutions[1].padding != (0, 0) or not spatial):
-        raise UserError(
-            f"backbone.weights={path}: SPP-net's released ZF-5 needs backbone.padding=original "
-            "backbone.normalization=spatial (its prototxt differs from the paper)"
-        )
+        raise UserError(f"backbone.weights={path}: {remedy}")
 
 
 def copy_layer(
-    name: str, blobs: list[Tensor] | None, module: nn.Conv2d | nn.Linear, path: Path
+    name: str, found: CaffeLayer | None, module: nn.Conv2d | nn.Linear, path: Path
 ) -> None:
     """One layer's weights and bias; old files hold matrices as (1, 1, rows, columns)."""
-    if blobs is None or len(blobs) != 2:
+    if found is None or len(found.blobs) != 2:
         raise UserError(
             f"backbone.weights={path} has no layer {name} with weights and bias: it is of another "
             "network; choose the backbone= that it is for"
         )
-    for blob, parameter in zip(blobs, module.parameters(), strict=True):
+    for blob, parameter in zip(found.blobs, module.parameters(), strict=True):
         shape = list(blob.shape)
         while len(shape) > parameter.dim() and shape[0] == 1:
             shape = shape[1:]

@@ -5,6 +5,7 @@ looked at. Numbers of fields: caffe, src/caffe/proto/caffe.proto.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,31 @@ from detection.errors import UserError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 LAYER, LAYER_V1 = 100, 2  # in NetParameter
-NAME_AND_BLOBS = {LAYER: (1, 7), LAYER_V1: (4, 6)}  # in a layer, of either generation
-V0_LAYER, V0_NAME_AND_BLOBS = 1, (1, 50)  # the first generation lies inside a layer of the second
+PLACES = {LAYER: (1, 7, 106), LAYER_V1: (4, 6, 10)}  # name, blobs and convolution_param
+V0_LAYER, V0_PLACES = 1, (1, 50, -1)  # the first generation lies inside a layer of the second
+PAD = 3  # in ConvolutionParameter
 DIMENSIONS, DATA, SHAPE, DOUBLE_DATA = (1, 2, 3, 4), 5, 7, 8  # in BlobProto
 DIM = 1  # in BlobShape
 
 Field = tuple[int, int, Any]  # number, wire type, an int or a memoryview
 
 
-def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
-    """Layer name → its blobs (weights, then bias; perhaps none), float32, in the net's order.
+@dataclass(frozen=True)
+class CaffeLayer:
+    """A layer of a file.
+
+    Attributes:
+        blobs: weights, then bias, float32; perhaps none.
+        pad: rows and columns of zeros about a convolution's input; None where the file does not
+            tell.
+    """
+
+    blobs: list[Tensor]
+    pad: int | None
+
+
+def read_caffemodel(path: Path) -> dict[str, CaffeLayer]:
+    """Layers by name, in the net's order.
 
     Raises:
         UserError: the file is missing, truncated, or no `.caffemodel`.
@@ -33,40 +49,43 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
     if not path.is_file():
         raise UserError(f"backbone.weights={path}: there is no such file")
     content = memoryview(path.read_bytes())
-    layers: dict[str, list[Tensor]] = {}
+    layers: dict[str, CaffeLayer] = {}
     try:
         for number, wire, value in fields(content):
-            if number in NAME_AND_BLOBS and wire == BYTES:
-                name, blobs = read_layer(*oldest(number, value))
-                layers[name] = blobs
+            if number in PLACES and wire == BYTES:
+                name, layer = read_layer(*oldest(number, value))
+                layers[name] = layer
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(
             f"backbone.weights={path} is truncated or no .caffemodel ({error}): fetch it again"
         ) from None
-    if not any(layers.values()):
+    if not any(layer.blobs for layer in layers.values()):
         raise UserError(f"backbone.weights={path} holds no layer with weights")
     return layers
 
 
-def oldest(generation: int, content: memoryview) -> tuple[memoryview, tuple[int, int]]:
-    """A layer, and the fields of its name and blobs: R-CNN's own files are of the first kind."""
+def oldest(generation: int, content: memoryview) -> tuple[memoryview, tuple[int, int, int]]:
+    """A layer, and its fields' numbers: R-CNN's own files are of the first kind."""
     if generation == LAYER_V1:
         for number, wire, value in fields(content):
             if number == V0_LAYER and wire == BYTES:
-                return value, V0_NAME_AND_BLOBS
-    return content, NAME_AND_BLOBS[generation]
+                return value, V0_PLACES
+    return content, PLACES[generation]
 
 
-def read_layer(content: memoryview, places: tuple[int, int]) -> tuple[str, list[Tensor]]:
-    """Name and blobs of one layer, which lie in these fields."""
-    name_field, blob_field = places
-    name, blobs = "", []
+def read_layer(content: memoryview, places: tuple[int, int, int]) -> tuple[str, CaffeLayer]:
+    """Name and content of one layer, which lie in these fields."""
+    name_field, blob_field, convolution_field = places
+    name, blobs, pad = "", [], None
     for number, wire, value in fields(content):
         if number == name_field and wire == BYTES:
             name = bytes(value).decode()
         elif number == blob_field and wire == BYTES:
             blobs.append(read_blob(value, name))
-    return name, blobs
+        elif number == convolution_field and wire == BYTES:
+            pads = [p for n, w, v in fields(value) if n == PAD for p in integers(w, v)]
+            pad = pads[0] if pads else 0
+    return name, CaffeLayer(blobs, pad)
 
 
 def read_blob(content: memoryview, layer: str) -> Tensor:

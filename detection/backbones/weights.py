@@ -130,7 +130,6 @@ def without_other_fc(
     fc6 = state.get("fc6.weight")
     if fc6 is None or fc6.shape == backbone.fc6.weight.shape:
         return state
-    log.info("%s: its fc6 reads features of another kind than a grid", source)
     backbone.spare |= {key: value for key, value in state.items() if key.startswith("fc")}
     return {key: value for key, value in state.items() if key.startswith("conv.")}
 

@@ -31,11 +31,17 @@ class Suppression:
             scores: (R, C).
             min_score: pairs of region and class below it are not considered.
         """
+        region, label = self.survivors(boxes, scores, min_score)
+        score = scores[region, label].float()
+        return {"boxes": boxes[region, label].float(), "scores": score, "labels": label}
+
+    def survivors(self, boxes: Tensor, scores: Tensor, min_score: float) -> tuple[Tensor, Tensor]:
+        """Regions and labels (K,) that become detections, best first; see `__call__`."""
         region, label = torch.nonzero(scores > min_score, as_tuple=True)
         chosen, score = boxes[region, label].float(), scores[region, label].float()
         kept = batched_nms(chosen, score, label, self.max_iou)  # best first
         kept = kept[rank_in_class(label[kept]) < self.max_per_class][: self.max_per_image]
-        return {"boxes": chosen[kept], "scores": score[kept], "labels": label[kept]}
+        return region[kept], label[kept]
 
 
 def rank_in_class(labels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from detection.metrics.voc_ap import PRCurve, curves_of, paired_iou, pairs
+from detection.metrics.voc_ap import Judgement, PRCurve, curves_of, paired_iou, pairs
 from detection.metrics.voc_map import VOCMeanAveragePrecision, joined
 
 TOLERANCE_PX = 10  # a box may be off by so many pixels in all: small objects need less overlap
@@ -63,7 +63,11 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
         found, truth = self.tables()
         ignored = joined(self.ignored, 2)
         found, truth = (t[~is_ignored(t, ignored, self.num_classes)] for t in (found, truth))
-        return curves_of(found, truth, self.num_classes, judge_det(found, truth))
+        return curves_of(found, truth, self.num_classes, self.judge(found, truth))
+
+    def judge(self, found: Tensor, truth: Tensor) -> Judgement:
+        """DET's word on detections and truths; see `judge_det`."""
+        return judge_det(found, truth)
 
 
 def is_ignored(table: Tensor, ignored: Tensor, num_classes: int) -> Tensor:
@@ -82,8 +86,8 @@ def least_overlap(boxes: Tensor) -> Tensor:
     return (side.prod(dim=1) / (side + TOLERANCE_PX).prod(dim=1)).clamp(max=0.5)
 
 
-def judge_det(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Order and verdicts of detections, as `voc_ap.judge` gives them, by the rules of DET.
+def judge_det(found: Tensor, truth: Tensor) -> Judgement:
+    """What `voc_ap.judge` tells, by the rules of DET.
 
     The best detections of all images and classes choose their truths together, then the second
     best, and so on: as many rounds as one image has detections of one class that may be right.
@@ -110,7 +114,7 @@ def judge_det(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         right = (best >= 0).nonzero().flatten()
         taken[choice[right]] = True
         verdict[right] = 1
-    return order, verdict
+    return Judgement(order, verdict, taken)
 
 
 def turns(detection: Tensor, found: Tensor, order: Tensor) -> Tensor:

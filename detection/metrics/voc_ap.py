@@ -1,7 +1,7 @@
 """Average precision as PASCAL VOC's development kit computes it (VOCevaldet.m)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,8 +47,22 @@ class PRCurve:
         return float((recall.diff() * envelope[1:]).sum())
 
 
-def judge(found: Tensor, truth: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    """What each detection is: 1 a hit, 0 a false alarm, -1 a hit on a difficult truth, ignored.
+class Judgement(NamedTuple):
+    """What a protocol says of detections and truths.
+
+    Attributes:
+        order: (D,) int64, the detections by falling score, equal scores in their given order.
+        verdict: (D,) int8, in the given order: 1 a hit, 0 a false alarm, -1 not counted.
+        taken: (T,) bool, truths that were hit.
+    """
+
+    order: Tensor
+    verdict: Tensor
+    taken: Tensor
+
+
+def judge(found: Tensor, truth: Tensor, iou_threshold: float) -> Judgement:
+    """What each detection is; a hit on a difficult truth is not counted.
 
     A detection is held against the truth of its image and class that it overlaps most (the first
     of equals), difficult and already hit ones included. The first to hit a truth, by score, is
@@ -58,10 +72,6 @@ def judge(found: Tensor, truth: Tensor, iou_threshold: float) -> tuple[Tensor, T
         found: (D, 7) double: image, label, score, xyxy.
         truth: (T, 7) double: image, label, difficult, xyxy.
         iou_threshold: an overlap of exactly this is a hit.
-
-    Returns:
-        (D,) int64 order of the detections by falling score, equal scores in their given order;
-        (D,) int8 verdicts, in the given order.
     """
     order = torch.argsort(found[:, 2], descending=True, stable=True)
     overlap, match = best_truths(found, truth)
@@ -77,7 +87,7 @@ def judge(found: Tensor, truth: Tensor, iou_threshold: float) -> tuple[Tensor, T
     first.scatter_reduce_(0, match[fair], rank[fair], "amin")
     hits = fair.nonzero().flatten()
     verdict[hits[rank[hits] == first[match[hits]]]] = 1
-    return order, verdict
+    return Judgement(order, verdict, first < len(found))
 
 
 def best_truths(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,21 +129,11 @@ def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(union > 0, inter / union, 0.0)
 
 
-def pr_curves(
-    found: Tensor, truth: Tensor, num_classes: int, iou_threshold: float
-) -> list[PRCurve]:
-    """The curve of each class; see `judge` for the arguments."""
-    return curves_of(found, truth, num_classes, judge(found, truth, iou_threshold))
-
-
-def curves_of(
-    found: Tensor, truth: Tensor, num_classes: int, judged: tuple[Tensor, Tensor]
-) -> list[PRCurve]:
-    """The curve of each class, from `judge`'s order and verdicts, or those of another protocol."""
-    order, verdict = judged
-    order = order[verdict[order] >= 0]
+def curves_of(found: Tensor, truth: Tensor, num_classes: int, judged: Judgement) -> list[PRCurve]:
+    """The curve of each class, by `judge` or another protocol."""
+    order = judged.order[judged.verdict[judged.order] >= 0]
     labels, scores = found[order, 1], found[order, 2]
-    hit = verdict[order] == 1
+    hit = judged.verdict[order] == 1
     curves = []
     for label in range(num_classes):
         mine = labels == label

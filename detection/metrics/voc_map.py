@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from detection.metrics.voc_ap import Interpolation, PRCurve, pr_curves
+from detection.metrics.voc_ap import Interpolation, Judgement, PRCurve, curves_of, judge
 
 FORGET_AFTER = 256  # images, between two looks at what may be dropped
 
@@ -116,7 +116,12 @@ class VOCMeanAveragePrecision(Metric):
 
     def curves(self) -> list[PRCurve]:
         """The precision-recall curve of each class."""
-        return pr_curves(*self.tables(), self.num_classes, self.iou_threshold)
+        found, truth = self.tables()
+        return curves_of(found, truth, self.num_classes, self.judge(found, truth))
+
+    def judge(self, found: Tensor, truth: Tensor) -> Judgement:
+        """What the protocol says of detections (D, 7) and truths (T, 7); see `voc_ap.judge`."""
+        return judge(found, truth, self.iou_threshold)
 
     @staticmethod
     def summary(curves: Sequence[PRCurve], interpolation: Interpolation) -> dict[str, Tensor]:

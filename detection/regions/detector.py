@@ -53,6 +53,8 @@ class RegionDetector(nn.Module):
         min_scores: for each scoring, the least score of a detection.
         search: finds proposals where a caller brings none.
         precision: of inference: "float32" or "bfloat16".
+        suppress_first: suppress among the proposals too, before their boxes are regressed, as
+            R-CNN's original does on ILSVRC.
     """
 
     learnt: Tensor
@@ -68,6 +70,7 @@ class RegionDetector(nn.Module):
         min_scores: dict[str, float],
         search: SelectiveSearch,
         precision: Literal["float32", "bfloat16"],
+        suppress_first: bool = False,
     ) -> None:
         super().__init__()
         self.features = features
@@ -83,6 +86,7 @@ class RegionDetector(nn.Module):
         self.min_scores = min_scores
         self.search = search
         self.precision = precision
+        self.suppress_first = suppress_first
         nn.init.normal_(self.classifier.weight, std=0.01)  # SPP-net, section 4.1
         nn.init.zeros_(self.classifier.bias)
 
@@ -116,7 +120,12 @@ class RegionDetector(nn.Module):
             pooled = self.features.pool(self.features.prepare(image), boxes, size)
             scores = self.score(pooled)
             moved = self.move(pooled, boxes, size)
-        return self.suppression(moved, scores, self.min_scores[self.scored_by])
+        min_score = self.min_scores[self.scored_by]
+        if self.suppress_first:
+            still = boxes[:, None].expand_as(moved)
+            kept = self.suppression.survivors(still, scores, min_score)
+            scores = torch.full_like(scores, -torch.inf).index_put(kept, scores[kept])
+        return self.suppression(moved, scores, min_score)
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The precision of inference, whatever the trainer's."""

@@ -1,6 +1,6 @@
 """Test images with right, false and missed boxes told apart."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,11 +11,14 @@ from torch import Tensor
 
 from detection.data.samples import DetectionDataset
 from detection.images import read_image
-from detection.metrics.voc_ap import PRCurve, best_truths, judge
+from detection.metrics.voc_ap import Judgement, PRCurve
 
 COLOURS = {"right": (34, 160, 84), "false": (222, 57, 57), "missed": (245, 166, 35)}
 SIDE_PX = 420  # longer side of a picture
 LINE_PX = 2
+
+
+Judge = Callable[[Tensor, Tensor], Judgement]  # of detections and truths
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def make_gallery(
     dataset: DetectionDataset,
     tables: tuple[Tensor, Tensor],
     curves: Sequence[PRCurve],
+    judge: Judge,
     class_names: Sequence[str],
     count: int,
 ) -> dict[str, list[Picture]]:
@@ -60,7 +64,7 @@ def make_gallery(
 
     Detections are shown from the score on at which their class's F1 is best.
     """
-    shown = boxes_to_show(len(dataset), tables, curves)
+    shown = boxes_to_show(len(dataset), tables, curves, judge)
     quality = np.array([f1(boxes) for boxes in shown])
     size = np.array([len(boxes) for boxes in shown])
     busy = np.flatnonzero(size > 0)
@@ -78,22 +82,20 @@ def make_gallery(
 
 
 def boxes_to_show(
-    images: int, tables: tuple[Tensor, Tensor], curves: Sequence[PRCurve]
+    images: int, tables: tuple[Tensor, Tensor], curves: Sequence[PRCurve], judge: Judge
 ) -> list[list[Shown]]:
     """For each image its right, false and missed boxes."""
     found, truth = tables
     least = torch.tensor([best_f1_score(curve) for curve in curves], dtype=torch.double)
     found = found[found[:, 2] >= least[found[:, 1].long()]]
-    _, verdict = judge(found, truth, 0.5)
-    overlap, match = best_truths(found, truth)
-    hit = set(match[(verdict != 0) & (overlap >= 0.5)].tolist())
+    _, verdict, taken = judge(found, truth)
     result: list[list[Shown]] = [[] for _ in range(images)]
     for row, right in zip(found.tolist(), verdict.tolist(), strict=True):
         if right >= 0:
             kind = "right" if right else "false"
             result[int(row[0])].append(Shown(kind, int(row[1]), row[2], tuple(row[3:])))
-    for number, row in enumerate(truth.tolist()):
-        if number not in hit and not row[2]:
+    for row, hit in zip(truth.tolist(), taken.tolist(), strict=True):
+        if not hit and not row[2]:
             result[int(row[0])].append(Shown("missed", int(row[1]), np.nan, tuple(row[3:])))
     return result
 

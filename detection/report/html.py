@@ -43,11 +43,12 @@ def write_report(
     config: dict[str, Any],
 ) -> dict[str, list[Picture]]:
     """Write the `report/index.html` of a detector and its pictures as files; the pictures."""
-    gallery = make_gallery(data.datasets["test"], tables, curves, data.class_names, PICTURES)
+    names, judge = data.class_names, data.metric(len(data.class_names)).judge
+    gallery = make_gallery(data.datasets["test"], tables, curves, judge, names, PICTURES)
     for kind, pictures in gallery.items():
         for picture in pictures:
             write_picture(run_dir, f"{kind}_{picture.image_id}", picture.pixels)
-    aps = [figures[f"test/ap/{name}"] for name in data.class_names]
+    aps = [figures[f"test/ap/{name}"] for name in names]
     write_page(
         run_dir,
         "detection.html",
@@ -55,7 +56,7 @@ def write_report(
         config,
         data=data,
         classes=class_rows(data, curves, aps),
-        curves=precision_recall(curves, data.class_names, aps),
+        curves=precision_recall(curves, names, aps),
         gallery=gallery,
         colours={kind: "rgb({}, {}, {})".format(*c) for kind, c in COLOURS.items()},
     )

@@ -43,7 +43,7 @@ class SPPFeatures(nn.Module):
         if not scales_px or not levels or min([*scales_px, *levels]) < 1:
             raise UserError("model.features.scales_px and .levels need positive numbers")
         self.backbone = backbone
-        self.levels = tuple(levels)
+        self.levels = tuple(sorted(levels, reverse=True))  # one order for all weights
         self.scales_px = tuple(scales_px)
         self.max_side_px = max_side_px
         self.scale_rule: ScaleRule = scale_rule
@@ -131,10 +131,10 @@ class SPPFeatures(nn.Module):
 
 def pyramid_fc_layers(backbone: Backbone, levels: Sequence[int]) -> tuple[nn.Linear, nn.Linear]:
     """fc6 on a pyramid, and fc7: those of an SPP-net if its weights were given."""
-    fc6, fc7 = backbone.give_fc_layers()
     spare = backbone.spare_fc_layers(backbone.channels * sum(n * n for n in levels))
+    backbone.fc_pretrained |= spare is not None
+    fc6, fc7 = backbone.give_fc_layers()
     if spare:
-        backbone.fc_pretrained = True
         return spare
     return pyramid_fc6(fc6, backbone.fc6_grid, levels, backbone.fc_pretrained), fc7
 

@@ -25,7 +25,7 @@ class SpatialPyramidPooling(nn.Module):
 
     def __init__(self, levels: Sequence[int], bins: Bins = "adaptive") -> None:
         super().__init__()
-        self.levels = tuple(levels)
+        self.levels = tuple(sorted(levels, reverse=True))  # one order for all weights
         self.bins: Bins = bins
 
     def forward(self, maps: Tensor) -> Tensor:

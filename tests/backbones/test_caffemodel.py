@@ -9,10 +9,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from detection.backbones.caffenet import caffenet
 from detection.backbones.vgg16 import vgg16
 from detection.backbones.zf5 import zf5
+from detection.classification.classifier import GridFeatures
 from detection.errors import UserError
 from detection.sppnet.features import pyramid_fc_layers
+from detection.sppnet.image_features import PyramidFeatures
 
-INT32, INT64, FLOAT, DOUBLE, STRING, MESSAGE, ENUM_AS_INT = 5, 3, 2, 1, 9, 11, 5
+INT32, INT64, UINT32, FLOAT, DOUBLE, STRING, MESSAGE, ENUM_AS_INT = 5, 3, 13, 2, 1, 9, 11, 5
 # (field, number, type, repeated, message): what caffe.proto says of the fields that files have
 SCHEMA = {
     "BlobShape": [("dim", 1, INT64, True, None)],
@@ -25,6 +27,7 @@ SCHEMA = {
         ("shape", 7, MESSAGE, False, "BlobShape"),
         ("double_data", 8, DOUBLE, True, None),
     ],
+    "ConvolutionParameter": [("pad", 3, UINT32, True, None)],
     "V0Layer": [
         ("name", 1, STRING, False, None),
         ("type", 2, STRING, False, None),
@@ -35,11 +38,13 @@ SCHEMA = {
         ("name", 4, STRING, False, None),
         ("type", 5, ENUM_AS_INT, False, None),
         ("blobs", 6, MESSAGE, True, "BlobProto"),
+        ("convolution_param", 10, MESSAGE, False, "ConvolutionParameter"),
     ],
     "Layer": [
         ("name", 1, STRING, False, None),
         ("type", 2, STRING, False, None),
         ("blobs", 7, MESSAGE, True, "BlobProto"),
+        ("convolution_param", 106, MESSAGE, False, "ConvolutionParameter"),
     ],
     "Net": [
         ("name", 1, STRING, False, None),
@@ -70,10 +75,11 @@ def caffe():
     }
 
 
-def write(caffe, path, layers, v1=False, double=False):
+def write(caffe, path, layers, v1=False, double=False, pads=None):
     """A `.caffemodel` of (name, [arrays]); `v1` as before 2014, with four sides to each blob.
 
     "first": as R-CNN's own files, a generation older, each layer inside one of the second.
+    `pads`: of convolutions by name; 0 is not written, as Caffe's default.
     """
     net = caffe["Net"](name="test")
     for name, arrays in layers:
@@ -81,6 +87,9 @@ def write(caffe, path, layers, v1=False, double=False):
         if v1 == "first":
             layer = layer.layer
         layer.name = name
+        if name in (pads or {}):
+            layer.convolution_param.SetInParent()
+            layer.convolution_param.pad.extend([pads[name]] if pads[name] else [])
         for array in arrays:
             blob = layer.blobs.add()
             if v1:
@@ -136,17 +145,20 @@ def zf5_of(weights, **options):
     return zf5(weights=weights, mean=[0.5] * 3, std=[0.25] * 3, **{**plain, **options})
 
 
-def test_spp_nets_zf5(caffe, tmp_path):
+def test_spp_nets_zf5(caffe, tmp_path, caplog):
     """Its fc6 reads levels 1, 2, 3, 6, each channel's bins together; ours gives the same."""
     bare = zf5_of(None)
     layers = {name: arrays for name, arrays in random_layers(bare) if arrays}
     generator, channels, hidden = np.random.default_rng(1), bare.channels, bare.fc7.in_features
     layers["fc6"] = [generator.normal(size=(hidden, channels * 50)).astype("f4"),
                      generator.normal(size=hidden).astype("f4")]  # fmt: skip
-    path = write(caffe, tmp_path / "zf5.caffemodel", layers.items(), v1=True)
+    pads = {"conv1": 1, "conv2": 0, "conv3": 1, "conv4": 1, "conv5": 1}
+    path = write(caffe, tmp_path / "zf5.caffemodel", layers.items(), v1=True, pads=pads)
     for wrong in ({"padding": "paper"}, {"normalization": "channel"}):
         with pytest.raises(UserError, match=r"backbone\.padding=original"):
             zf5_of(path, **wrong)
+    with pytest.raises(UserError, match=r"conv2 has a padding of 0, this network of 1"):
+        zf5_of(path, padding="paper")
     fc6, fc7 = pyramid_fc_layers(zf5_of(path), [6, 3, 2, 1])
     bins = {n: torch.rand(channels, n, n) for n in (1, 2, 3, 6)}
     theirs = torch.cat([bins[n].flatten() for n in (1, 2, 3, 6)])
@@ -154,6 +166,22 @@ def test_spp_nets_zf5(caffe, tmp_path):
     want = torch.from_numpy(layers["fc6"][0]) @ theirs + torch.from_numpy(layers["fc6"][1])
     torch.testing.assert_close(fc6(ours), want, rtol=1e-4, atol=1e-4)
     assert torch.equal(fc7.weight, torch.from_numpy(layers["fc7"][0]))
+    other = PyramidFeatures(zf5_of(path), levels=[4, 3, 2, 1], bins="adaptive")
+    for features in (GridFeatures(zf5_of(path)), other):
+        caplog.clear()
+        features.fc_layers()
+        assert "those that were given read 1600 features" in caplog.text
+    layers["fc7"][0] = layers["fc7"][0][:, :-1]
+    with pytest.raises(UserError, match=r"layer fc7 is \(512, 511\), but this network has"):
+        zf5_of(write(caffe, tmp_path / "zf5.caffemodel", layers.items()))
+
+
+def test_faster_rcnns_zf_is_refused(caffe, tmp_path):
+    """Its layers have ZF-5's names and shapes, but conv1 is padded by 3."""
+    layers = [row for row in random_layers(zf5_of(None)) if row[1]]
+    path = write(caffe, tmp_path / "zf.caffemodel", layers, pads={"conv1": 3, "conv2": 2})
+    with pytest.raises(UserError, match="conv1 has a padding of 3, this network of 1"):
+        zf5_of(path)
 
 
 def test_vgg_names(caffe, tmp_path):

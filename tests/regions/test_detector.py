@@ -101,6 +101,20 @@ def test_learnt_regression_moves_boxes():
     assert moved.tolist() == [[10, 10, 30, 30], [20, 10, 40, 30], [10, 10, 30, 30]]
 
 
+@pytest.mark.parametrize(("first", "count"), [(False, 2), (True, 1)])
+def test_suppression_before_regression_too(first, count, monkeypatch):
+    """Two proposals of IoU 0.6, which regression moves apart: the second may be gone by then."""
+    detector = make(suppress_first=first)
+    boxes = torch.tensor([[10.0, 10, 50, 50], [20, 10, 60, 50]])
+    scores = torch.tensor([[0.9, -9, -9], [0.8, -9, -9]])
+    apart = torch.tensor([[0.0, 0, 20, 20], [60, 60, 90, 90]])[:, None].expand(2, 3, 4)
+    monkeypatch.setattr(detector, "score", lambda pooled: scores)
+    monkeypatch.setattr(detector, "move", lambda *_: apart)
+    found = detector.detect(torch.zeros(3, 100, 100, dtype=torch.uint8), boxes)
+    kept = found["scores"] > 0
+    assert found["boxes"][kept].tolist() == apart[:count, 0].tolist()
+
+
 def test_each_scale_serves_the_windows_that_choose_it():
     """With several scales a window's features are those of its own scale alone."""
     image = torch.randint(0, 256, (3, 150, 170), dtype=torch.uint8)

@@ -2,7 +2,8 @@
 
 import torch
 
-from detection.metrics.voc_ap import pr_curves
+from detection.metrics import ILSVRCDetectionMAP, VOCMeanAveragePrecision
+from detection.metrics.voc_ap import curves_of
 from detection.report.gallery import best_f1_score, boxes_to_show, f1
 from detection.report.tables import ap_table
 
@@ -18,9 +19,10 @@ FOUND = torch.tensor(
 
 def test_right_false_and_missed_boxes():
     """The difficult hit of image 1 is not shown; the false one of image 0 scores too little."""
-    curves = pr_curves(FOUND, TRUTH, 1, 0.5)
+    judge = VOCMeanAveragePrecision(num_classes=1).judge
+    curves = curves_of(FOUND, TRUTH, 1, judge(FOUND, TRUTH))
     assert best_f1_score(curves[0]) == 0.9
-    first, second = boxes_to_show(2, (FOUND, TRUTH), curves)
+    first, second = boxes_to_show(2, (FOUND, TRUTH), curves, judge)
     assert [(b.kind, b.box) for b in first] == [
         ("right", (0, 0, 10, 10)),
         ("missed", (50, 50, 60, 60)),
@@ -28,6 +30,18 @@ def test_right_false_and_missed_boxes():
     assert second == []
     assert f1(first) == 2 / 3
     assert f1([]) == 1.0
+
+
+def test_boxes_are_judged_as_the_figures_are():
+    """A 10×10 object found with an IoU of a third: enough in DET, a miss in VOC."""
+    truth = torch.tensor([[0, 0, 0, 0, 0, 10, 10]], dtype=torch.double)
+    found = torch.tensor([[0, 0, 0.9, 0, 0, 10, 30]], dtype=torch.double)
+    for metric, want in ((ILSVRCDetectionMAP(1), ["right"]),
+                         (VOCMeanAveragePrecision(1), ["false", "missed"])):  # fmt: skip
+        judge = metric.judge
+        curves = curves_of(found, truth, 1, judge(found, truth))
+        (boxes,) = boxes_to_show(1, (found, truth), curves, judge)
+        assert [b.kind for b in boxes] == want
 
 
 def test_table_shows_the_published_figure_beside_the_measured_one():
