@@ -1,11 +1,10 @@
 """The one door through which a config becomes an object."""
 
-import inspect
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from detection.errors import TrainingError, UserError
@@ -43,52 +42,6 @@ def build(node: Any, allowed: Sequence[str] = ALLOWED, **arguments: Any) -> Any:
         if isinstance(cause, TypeError):
             raise UserError(f"config of {plain['_target_']}: {cause}") from error
         raise
-
-
-def check_words(plain: Any, where: str = "") -> None:
-    """Refuse a word that is none of those its target knows (a parameter that is a `Literal`).
-
-    Args:
-        plain: a config with `_target_` anywhere in it, as plain lists and dicts.
-        where: dotted name of this part of it.
-
-    Raises:
-        UserError: names the option, its value and the words to choose from.
-    """
-    if isinstance(plain, list):
-        for number, value in enumerate(plain):
-            check_words(value, f"{where}.{number}")
-    if not isinstance(plain, dict):
-        return
-    known = words_of(str(plain.get("_target_", "")))
-    for key, value in plain.items():
-        option = f"{where}.{key}".lstrip(".")
-        if isinstance(value, str) and value not in known.get(key, [value]):
-            raise UserError(f"{option}={value}: choose one of {', '.join(known[key])}")
-        check_words(value, option)
-
-
-def words_of(target: str) -> dict[str, list[str]]:
-    """The words that each parameter of a class or function of ours takes, where it takes few.
-
-    >>> words_of("detection.proposals.selective_search.SelectiveSearch")["mode"]
-    ['fast', 'quality']
-    """
-    if not target.startswith("detection."):
-        return {}
-    try:
-        made = get_object(target)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"config: _target_={target}: {error}") from error
-    hints = get_type_hints(made.__init__ if inspect.isclass(made) else made)
-    return {name: words for name, hint in hints.items() if (words := literals(hint))}
-
-
-def literals(hint: Any) -> list[str]:
-    """The words of a `Literal`, also where it may be None instead."""
-    if get_origin(hint) is Literal:
-        return list(get_args(hint))
-    return [word for part in get_args(hint) for word in literals(part)]
 
 
 def targets(plain: Any) -> list[str]:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detection.command_line import did_you_mean
 from detection.errors import UserError
+from detection.words import check_words
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -32,6 +33,8 @@ def check_config(cfg: DictConfig) -> None:
     defaults = loader.load_configuration(name, overrides=chosen, run_mode=RunMode.RUN)
     refuse_other_data(cfg)
     compare(cfg, defaults, "")
+    content: Any = OmegaConf.to_container(cfg, resolve=True)
+    check_words({"_target_": "detection.runs.restore_all", **content} if "ckpt" in cfg else content)
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root}: there is no such folder")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from detection.build import build, check_words
+from detection.build import build
 from detection.checkpoints import (
     make_detector,
     read_checkpoint,
@@ -51,7 +51,6 @@ def train(cfg: DictConfig) -> float:
         TrainingError: a loss that is not finite.
     """
     config = plain(cfg)
-    check_words(config)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     on_first_process_only()
     keep_freed_memory()
@@ -127,7 +126,6 @@ def evaluate(cfg: DictConfig) -> float:
         UserError: checkpoints of different classes, or a mistake in the config or the data.
     """
     config = plain(cfg)
-    check_words({"_target_": "detection.runs.restore_all", "precision": config["precision"]})
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     on_first_process_only()
     keep_freed_memory()
