@@ -67,7 +67,7 @@ def main() -> None:
         config = plain(compose("train", ["model=rcnn", *options, "backbone.weights=null",
                                          "recipe.warped_finetune_steps_per_image=0",
                                          f"recipe.warped_finetune_min_steps={STEPS}"]))  # fmt: skip
-    data = read_data(config["data"], config["model"]["detector"]["search"])
+    data = read_data(config["data"], config["model"]["detector"])
     parts = {k: config["model"][k] for k in ("features", "detector")}
     detector = make_detector({"backbone": config["backbone"], **parts}, len(data.class_names))
     stage = build(config["model"]["stages"]["finetune"], detector=detector, data=data, seed=1)
