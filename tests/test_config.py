@@ -182,7 +182,7 @@ def test_help_fits_a_screen_and_lists_the_groups():
 @pytest.mark.parametrize(
     "words", [["--help"], ["--cfg", "job"], ["model.detector.laier=fc6"], ["model.layer=fc8"]]
 )
-def test_quick_answers_import_nothing_slow(words):
+def test_quick_answers_import_nothing_slow(words, tmp_path):
     code = (
         "import sys, runpy; sys.argv = ['train.py', *sys.argv[1:]]\n"
         "try: runpy.run_path('train.py', run_name='__main__')\n"
@@ -190,7 +190,7 @@ def test_quick_answers_import_nothing_slow(words):
         "slow = {'torch', 'pytorch_lightning', 'cv2', 'wandb'} & set(sys.modules)\n"
         "print('SLOW', slow, file=sys.stderr) if slow else None"
     )
-    command = [sys.executable, "-c", code, *words]
+    command = [sys.executable, "-c", code, *words, f"run_dir={tmp_path}"]
     result = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
