@@ -91,13 +91,12 @@ class ILSVRCDet:
         if found.width < 1 or found.height < 1:
             raise UserError(f"annotation {path}: <size> is {found.width}×{found.height}")
         width, height = image_size(self.image_path(image_id))
-        sides, own = (width, height, width, height), (found.width, found.height) * 2
-        for row, thing in enumerate(objects):  # in this order an image's edge stays exact
-            x1, y1, x2, y2 = (
-                c * side / o for c, side, o in zip(thing.box, sides, own, strict=True)
-            )
-            objects[row] = replace(thing, box=(x1, y1, x2, y2))
-        return replace(found, width=width, height=height, objects=objects)
+        moved = []
+        for thing in objects:  # multiplied first, so that the image's edge stays exact
+            x1, x2 = (x * width / found.width for x in thing.box[::2])
+            y1, y2 = (y * height / found.height for y in thing.box[1::2])
+            moved.append(replace(thing, box=(x1, y1, x2, y2)))
+        return replace(found, width=width, height=height, objects=moved)
 
     def xml_path(self, image_id: str) -> Path:
         """The annotation of an image of train or val."""
