@@ -34,7 +34,7 @@ class PCALighting(A.ImageOnlyTransform):  # type: ignore[misc]
 
     def fit(self, index: ImageIndex) -> None:
         """Compute the components from the images to train on; they are kept beside the index."""
-        file = index.folder / f"colours-{self.images}.json"
+        file = index.kept_in / f"colours-{self.images}.json"
         if not file.is_file():
             write_json(file, principal_components(index, self.images).tolist())
         self.components = np.array(read_json(file))

@@ -153,7 +153,7 @@ def test_an_index_that_another_process_wrote_first_is_taken(tmp_path, monkeypatc
     monkeypatch.setattr(listing, "entries", entries)
     index = open_index(tmp_path, "x", listing, "train")
     assert len(index) == 12
-    assert [p.name for p in (tmp_path / "indices").iterdir()] == [index.folder.name]
+    assert [p.name for p in (tmp_path / "indices").iterdir()] == [index.kept_in.name]
 
 
 def test_an_index_reads_utf8_names(tmp_path):

@@ -105,7 +105,7 @@ def test_principal_colours_are_numpys(tmp_path):
     np.testing.assert_allclose(found @ covariance, found * np.linalg.norm(found, axis=1)[:, None])
     lighting = PCALighting(std=0.1, images=100)
     lighting.fit(index)
-    assert (index.folder / "colours-100.json").is_file()
+    assert (index.kept_in / "colours-100.json").is_file()
     lighting.set_random_seed(1)
     grey = np.full((4, 4, 3), 100, np.uint8)
     moved = np.stack([lighting(image=grey)["image"][0, 0] for _ in range(300)]).astype(float)
