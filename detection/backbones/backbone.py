@@ -29,6 +29,7 @@ class Backbone(nn.Module):
         path: layers that reach farthest, where `conv` is no simple row of them.
 
     Attributes:
+        least_cells: along a side of the map that the features read; a pyramid raises it.
         pretrained: whether weights were loaded; without, a detector must learn them first.
         fc_pretrained: whether they were for fc6 and fc7 too.
         spare: fc6 of a network of ours that reads other features, and the last layer of a
@@ -60,6 +61,7 @@ class Backbone(nn.Module):
         self.path = tuple(path) if path is not None else tuple(conv)
         self.channels = fc_layers[0].in_features // fc6_grid**2 if fc_layers else channels
         self.pool = pool
+        self.least_cells = 1
         self.pretrained = False
         self.fc_pretrained = False
         self.spare: dict[str, Tensor] = {}
@@ -111,12 +113,14 @@ class Backbone(nn.Module):
         """Refuse inputs too small for the network.
 
         Raises:
-            UserError: their map has no cell; names the option, and the smallest side.
+            UserError: their map has too few cells; names the option, and the smallest side.
         """
-        if self.map_side(side_px) < 1:
-            least = next(n for n in range(side_px, 10_000) if self.map_side(n) > 0)
+        cells = self.least_cells
+        if self.map_side(side_px) < cells:
+            least = next(n for n in range(side_px, 100_000) if self.map_side(n) >= cells)
+            why = f"level {cells} of the pyramid" if cells > 1 else "this network"
             raise UserError(
-                f"{option}={side_px} is too small for this network: it needs {least} pixels a side"
+                f"{option}={side_px} is too small for {why}: it needs {least} pixels a side"
             )
 
     def maps(self, images: Tensor) -> Tensor:

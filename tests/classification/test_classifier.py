@@ -169,7 +169,7 @@ def training(**changes):
     }
     index = SimpleNamespace(multi_label=changes.pop("multi_label", False))
     data = SimpleNamespace(name="some", side_px=80, indices={"train": index})
-    return ClassificationStage(spp(), data, **{**options, **changes})
+    return ClassificationStage(changes.pop("net", None) or spp(), data, **{**options, **changes})
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,8 @@ def test_bad_sizes_and_data_are_refused():
         training(sizes_px=[])
     with pytest.raises(UserError, match=r"sizes_px=12 is too small .* it needs \d+ pixels"):
         training(sizes_px=[64, 12])
+    with pytest.raises(UserError, match=r"sizes_px=32 is too small for level 3 of the pyramid"):
+        training(net=spp(levels=(3, 1)), sizes_px=[64, 32])
     with pytest.raises(UserError, match="several classes in an image: model=feature_svm"):
         training(multi_label=True)
 
