@@ -24,6 +24,7 @@ RESNET_WEIGHTS: dict[tuple[int, ...], WeightsEnum] = {
     (3, 4, 6, 3): ResNet50_Weights.IMAGENET1K_V1,
     (3, 4, 23, 3): ResNet101_Weights.IMAGENET1K_V1,
 }
+AUXILIARY = (("inception4a", 512), ("inception4d", 528))  # of GoogLeNet, and their channels
 
 
 def resnet(
@@ -65,7 +66,7 @@ def googlenet(
 ) -> Backbone:
     """GoogLeNet (Szegedy et al. 2014) as torchvision has it: with batch norm, 3×3 in place of 5×5.
 
-    It is trained without the auxiliary classifiers.
+    In training, classifiers of their own read the maps of inception 4a and 4d (section 5).
 
     Args:
         weights: "imagenet" (torchvision's), a file, or None for random ones.
@@ -76,7 +77,10 @@ def googlenet(
     net = GoogLeNet(aux_logits=False, init_weights=False)
     conv = nn.Sequential(*list(net.children())[:-3])  # without average, dropout, classifier
     published = GoogLeNet_Weights.IMAGENET1K_V1
-    return averaged(conv, net, published, weights, (input_px, mean, std))
+    backbone = averaged(conv, net, published, weights, (input_px, mean, std))
+    layers = list(conv)
+    backbone.auxiliary = tuple((layers.index(net.get_submodule(n)), c) for n, c in AUXILIARY)
+    return backbone
 
 
 def averaged(

@@ -29,6 +29,8 @@ class Backbone(nn.Module):
         path: layers that reach farthest, where `conv` is no simple row of them.
 
     Attributes:
+        auxiliary: place in `conv` and channels of each inner map that a classifier of its own
+            reads in training (GoogLeNet's).
         least_cells: along a side of the map that the features read; a pyramid raises it.
         pretrained: whether weights were loaded; without, a detector must learn them first.
         fc_pretrained: whether they were for fc6 and fc7 too.
@@ -61,6 +63,7 @@ class Backbone(nn.Module):
         self.path = tuple(path) if path is not None else tuple(conv)
         self.channels = fc_layers[0].in_features // fc6_grid**2 if fc_layers else channels
         self.pool = pool
+        self.auxiliary: tuple[tuple[int, int], ...] = ()
         self.least_cells = 1
         self.pretrained = False
         self.fc_pretrained = False

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from detection.classification.auxiliary import AuxiliaryClassifiers, outputs_of
 from detection.classification.classifier import Classifier
 from detection.classification.views import CropViews, ViewSet
 from detection.data.classification_data import ClassificationData, Labelled, Viewed
@@ -33,6 +34,7 @@ class ClassificationStage(Stage):
         schedule: makes one from an optimiser and the number of steps.
         dropout: behind fc6 and fc7.
         clip_norm: limit of the gradient's norm; None for none.
+        auxiliary_weight: of the losses of classifiers on inner maps, for networks that have them.
         max_steps: no more batches than so many; None for no limit.
     """
 
@@ -54,6 +56,7 @@ class ClassificationStage(Stage):
         schedule: Callable[[Optimizer, int], LRScheduler],
         dropout: float,
         clip_norm: float | None,
+        auxiliary_weight: float,
         max_steps: int | None,
     ) -> None:
         super().__init__(detector, data, seed)
@@ -72,7 +75,11 @@ class ClassificationStage(Stage):
         self.make_schedule = schedule
         self.dropout = dropout
         self.clip_norm = clip_norm
+        self.auxiliary_weight = auxiliary_weight
         self.max_steps = max_steps
+        inner = detector.features.backbone.auxiliary if auxiliary_weight else ()
+        self.inner = [detector.features.backbone.conv[place] for place, _ in inner]
+        self.auxiliary = AuxiliaryClassifiers([c for _, c in inner], detector.num_classes)
         centre = CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)
         self.val_views = ViewSet({"centre": centre})
         self.val_views.fit(data.side_px, detector.features.backbone)
@@ -110,14 +117,17 @@ class ClassificationStage(Stage):
         return self.sizes_px[number % len(self.sizes_px)]
 
     def training_step(self, batch: Labelled, index: int) -> Tensor:
-        """Cross-entropy over the classes."""
+        """Cross-entropy over the classes, the auxiliary classifiers' added."""
         images, labels = batch
         size = self.size_now()
         if images.shape[-1] != size:
             pixels = images.float() / 255
             images = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
-        logits = self.detector(images, self.dropout).float()
+        with outputs_of(self.inner) as maps:
+            logits = self.detector(images, self.dropout).float()
         loss = F.cross_entropy(logits, labels)
+        if maps:
+            loss = loss + self.auxiliary_weight * self.auxiliary(maps, labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         self.log("train/accuracy", accuracy, batch_size=len(labels))

@@ -165,6 +165,7 @@ def training(**changes):
         "schedule": partial(drops, at=[0.5], factor=0.5),
         "dropout": 0.0,
         "clip_norm": None,
+        "auxiliary_weight": 0.3,
         "max_steps": None,
     }
     index = SimpleNamespace(multi_label=changes.pop("multi_label", False))
