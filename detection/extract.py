@@ -21,6 +21,7 @@ from detection.images import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
+BEFORE_RELU = ("fc6", "fc7")
 CHOICES = {"view": ("centre", "whole"), "on_error": ("stop", "skip")}
 
 
@@ -32,8 +33,8 @@ class ExtractOptions:
         ckpt: a classifier's run, or its detector.ckpt.
         images: folder; images in folders below it count.
         out: file to write: .npz (an array an image, by its path) or .parquet (path, feature).
-        layer: of the classifier, behind its ReLU (OverFeat's own tool gives fc7 before it); null:
-            the last before the scores.
+        layer: of the classifier; null: the last before the scores.
+        relu: behind the layer's ReLU; false: fc6 or fc7 before it, as OverFeat's own tool.
         view: "centre", a crop of the network's inputs, or "whole", where the network allows it.
         dense: maps (C, h, w), of convolutions or, where the network can slide, of what stands
             behind them; otherwise one vector an image, the mean of a convolution's map.
@@ -48,6 +49,7 @@ class ExtractOptions:
     images: str = MISSING
     out: str = MISSING
     layer: str | None = None
+    relu: bool = True
     view: str = "centre"
     dense: bool = False
     side_px: int | None = None
@@ -73,6 +75,8 @@ def read_options(words: Sequence[str]) -> ExtractOptions:
     for key, choices in CHOICES.items():
         if getattr(options, key) not in choices:
             raise UserError(f"{key}={getattr(options, key)}: choose one of {', '.join(choices)}")
+    if not options.relu and options.layer not in BEFORE_RELU:
+        raise UserError(f"relu=false is for layer={' or '.join(BEFORE_RELU)}")
     suffix = Path(options.out).suffix
     if suffix not in (".npz", ".parquet") or (options.dense and suffix != ".npz"):
         raise UserError(f"out={options.out}: must end in .npz, or in .parquet for vectors alone")
@@ -116,7 +120,7 @@ def extract(options: ExtractOptions) -> list[str]:
                     raise UserError(f"{next(iter(wrong.values()))} (or on_error=skip)")
                 for reason in wrong.values():
                     log.warning("left out: %s", reason)
-                save_part(part, classifier, read, layer, options.dense)
+                save_part(part, classifier, read, layer, options.dense, options.relu)
             advance(len(rows))
     found = join_parts(parts, out)
     shutil.rmtree(parts)

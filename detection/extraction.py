@@ -72,7 +72,12 @@ class FolderImages:
 
 
 def save_part(
-    file: Path, classifier: Classifier, views: dict[str, Pixels], layer: str, dense: bool
+    file: Path,
+    classifier: Classifier,
+    views: dict[str, Pixels],
+    layer: str,
+    dense: bool,
+    relu: bool = True,
 ) -> None:
     """Write the features of some images; views of one size go through the network together."""
     names_of: dict[tuple[int, ...], list[str]] = {}
@@ -84,9 +89,9 @@ def save_part(
         batch = np.stack([views[name] for name in names]).transpose(0, 3, 1, 2)
         images = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
         if dense and layer in BEHIND_POOLING:
-            features = dense_activations(classifier, images, layer)
+            features = dense_activations(classifier, images, layer, relu)
         else:
-            features = classifier.activations(images, layer)
+            features = classifier.activations(images, layer, relu)
         if features.dim() == 4 and not dense:
             features = features.mean(dim=(2, 3))
         found |= dict(zip(names, features.cpu().numpy(), strict=True))

@@ -52,6 +52,17 @@ def test_vectors_are_those_of_the_network(trained):
             torch.testing.assert_close(torch.from_numpy(found[name]), theirs)
 
 
+def test_before_the_relu(trained):
+    """As OverFeat's own tool gives the last layer before the classifier."""
+    _, options, folder = trained
+    extract(options(out=str(folder / "f.npz"), layer="fc7", relu=False))
+    extract(options(out=str(folder / "g.npz"), layer="fc7"))
+    with np.load(folder / "f.npz") as before, np.load(folder / "g.npz") as behind:
+        for name in before.files:
+            assert before[name].min() < 0
+            np.testing.assert_array_equal(np.maximum(before[name], 0), behind[name])
+
+
 def test_maps_of_convolutions_or_their_means(trained):
     _, options, folder = trained
     extract(options(out=str(folder / "maps.npz"), layer="conv3", view="whole", dense=True))
@@ -131,6 +142,7 @@ def test_a_bad_image_stops_or_is_listed(trained, caplog):
         (["ckpt=a", "images=a", "out=b.txt"], "must end in .npz"),
         (["ckpt=a", "images=a", "out=b.parquet", "dense=true"], "vectors alone"),
         (["ckpt=a", "images=a", "out=b.npz", "on_error=ignore"], "choose one of stop, skip"),
+        (["ckpt=a", "images=a", "out=b.npz", "relu=false"], "relu=false is for layer=fc6 or fc7"),
     ],
 )
 def test_mistakes(words, message):

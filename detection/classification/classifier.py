@@ -136,8 +136,13 @@ class Classifier(nn.Module):
         )
 
     @torch.no_grad()
-    def activations(self, images: Tensor, layer: str) -> Tensor:
-        """Outputs of a layer, behind its ReLU: (B, C, h, w) of a convolution, else (B, D).
+    def activations(self, images: Tensor, layer: str, relu: bool = True) -> Tensor:
+        """Outputs of a layer: (B, C, h, w) of a convolution, else (B, D).
+
+        Args:
+            images: see `forward`.
+            layer: one of `layers`.
+            relu: behind its ReLU; False: before it, of fc6 or fc7.
 
         Raises:
             UserError: there is no such layer; lists the known ones.
@@ -154,7 +159,8 @@ class Classifier(nn.Module):
             if layer == "logits":
                 return self.logits(hidden).float()
             for name in ("fc6", "fc7")[: ("pool5", "fc6", "fc7").index(layer)]:
-                hidden = F.relu(getattr(self, name)(hidden))
+                hidden = getattr(self, name)(hidden)
+                hidden = F.relu(hidden) if relu or name != layer else hidden
             return hidden.float()
 
 

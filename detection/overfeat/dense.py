@@ -59,13 +59,16 @@ def dense_logits(classifier: Classifier, images: Tensor, fine: bool) -> Tensor:
 
 
 @torch.no_grad()
-def dense_activations(classifier: Classifier, images: Tensor, layer: str) -> Tensor:
+def dense_activations(
+    classifier: Classifier, images: Tensor, layer: str, relu: bool = True
+) -> Tensor:
     """Maps (B, D, h, w) of "pool5", "fc6", "fc7" or "logits", read densely without offsets.
 
     Args:
         classifier: see `dense_logits`.
         images: (B, 3, H, W), all of one size.
-        layer: whose outputs, behind its ReLU.
+        layer: whose outputs.
+        relu: see `Classifier.activations`.
 
     Raises:
         UserError: the network is of another kind, or the images are too small for one window.
@@ -79,10 +82,12 @@ def dense_activations(classifier: Classifier, images: Tensor, layer: str) -> Ten
         pooled = F.max_pool2d(backbone.maps(backbone.normalize(images)), *backbone.pool)
         if min(pooled.shape[2:]) < backbone.fc6_grid:
             raise UserError(f"images of {images.shape[2]}×{images.shape[3]} pixels are too small")
-        return slide(classifier, pooled, backbone.fc6_grid, layer).float()
+        return slide(classifier, pooled, backbone.fc6_grid, layer, relu).float()
 
 
-def slide(classifier: Classifier, pooled: Tensor, grid: int, layer: str = "logits") -> Tensor:
+def slide(
+    classifier: Classifier, pooled: Tensor, grid: int, layer: str = "logits", relu: bool = True
+) -> Tensor:
     """The fully connected layers as convolutions: (B, C, y, x) → (B, K, y − grid + 1, ...)."""
     fc6, fc7, last = classifier.fc6, classifier.fc7, classifier.classifier
     assert fc6 is not None
@@ -90,11 +95,13 @@ def slide(classifier: Classifier, pooled: Tensor, grid: int, layer: str = "logit
     if layer == "pool5":
         return pooled
     kernel = fc6.weight.view(fc6.out_features, -1, grid, grid)
-    hidden = F.relu(F.conv2d(pooled, kernel, fc6.bias))
+    hidden = F.conv2d(pooled, kernel, fc6.bias)
     if layer == "fc6":
-        return hidden
-    hidden = F.relu(F.conv2d(hidden, fc7.weight[:, :, None, None], fc7.bias))
-    return hidden if layer == "fc7" else F.conv2d(hidden, last.weight[:, :, None, None], last.bias)
+        return F.relu(hidden) if relu else hidden
+    hidden = F.conv2d(F.relu(hidden), fc7.weight[:, :, None, None], fc7.bias)
+    if layer == "fc7":
+        return F.relu(hidden) if relu else hidden
+    return F.conv2d(F.relu(hidden), last.weight[:, :, None, None], last.bias)
 
 
 def pooled_sides(backbone: Backbone, sides: Sequence[int], offsets: int) -> list[int]:

@@ -20,7 +20,6 @@ from detection.overfeat.dense import (
 
 OPTIONS = {
     "weights": None,
-    "class_order": None,
     "init_std": None,
     "mean": [0.46] * 3,
     "std": [0.24] * 3,
@@ -122,6 +121,10 @@ def test_activations_read_densely(accurate, layer):
     torch.testing.assert_close(maps.flatten(1), hidden)
     wide = dense_activations(accurate, torch.rand(1, 3, 281, 317), layer)
     assert wide.shape[2:] == ((6, 7) if layer == "pool5" else (2, 3))
+    if layer in ("fc6", "fc7"):
+        before = dense_activations(accurate, one, layer, relu=False)
+        assert before.min() < 0
+        assert torch.equal(before.relu(), maps)
 
 
 def test_what_cannot_slide_is_refused(accurate):
