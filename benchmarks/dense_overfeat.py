@@ -40,7 +40,7 @@ def main() -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     backbone = overfeat_accurate(
-        weights=None, class_order=None, width=1.0, init_std=0.01, input_px=INPUT,
+        weights=None, width=1.0, init_std=0.01, input_px=INPUT,
         mean=[0.46] * 3, std=[0.24] * 3,
     )  # fmt: skip
     net = Classifier(GridFeatures(backbone), 1000, precision="float32").eval()

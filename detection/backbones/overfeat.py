@@ -13,7 +13,6 @@ from detection.backbones.weights import load_weights
 def overfeat_fast(
     *,
     weights: str | None,
-    class_order: str | None,
     width: float,
     init_std: float | None,
     input_px: int,
@@ -27,7 +26,6 @@ def overfeat_fast(
 
     Args:
         weights: the released `net_weight_0`, a file of ours, or None for random ones.
-        class_order: see `fill_from_overfeat`.
         width: factor on all numbers of channels.
         init_std: of normal random weights (0.01: 3.1); None: He's.
         input_px: side of the square inputs that it is made for.
@@ -51,13 +49,12 @@ def overfeat_fast(
     )
     hidden = (scaled(3072, width), scaled(4096, width))
     backbone = whole(conv, c4, hidden, 6, (2, 2), (input_px, mean, std))
-    return filled(backbone, weights, class_order, init_std)
+    return filled(backbone, weights, init_std)
 
 
 def overfeat_accurate(
     *,
     weights: str | None,
-    class_order: str | None,
     width: float,
     init_std: float | None,
     input_px: int,
@@ -71,7 +68,6 @@ def overfeat_accurate(
 
     Args:
         weights: the released `net_weight_1`, a file of ours, or None for random ones.
-        class_order: see `fill_from_overfeat`.
         width: factor on all numbers of channels.
         init_std: of normal random weights (0.01: 3.1); None: He's.
         input_px: side of the square inputs that it is made for.
@@ -97,7 +93,7 @@ def overfeat_accurate(
     )
     hidden = (scaled(4096, width), scaled(4096, width))
     backbone = whole(conv, c5, hidden, 5, (3, 3), (input_px, mean, std))
-    return filled(backbone, weights, class_order, init_std)
+    return filled(backbone, weights, init_std)
 
 
 def whole(
@@ -113,14 +109,11 @@ def whole(
     return Backbone(conv, (fc6, fc7), grid, pool, *inputs)
 
 
-def filled(
-    backbone: Backbone, weights: str | None, class_order: str | None, init_std: float | None
-) -> Backbone:
+def filled(backbone: Backbone, weights: str | None, init_std: float | None) -> Backbone:
     """A backbone with random or read weights."""
     initialize(backbone, init_std)
     if weights is not None and Path(weights).name.startswith(FILE_PREFIX):
-        order = Path(class_order).expanduser() if class_order else None
-        fill_from_overfeat(backbone, Path(weights).expanduser(), order)
+        fill_from_overfeat(backbone, Path(weights).expanduser())
     else:
         load_weights(backbone, "overfeat", weights, imagenet=None)
     return backbone

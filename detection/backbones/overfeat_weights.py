@@ -1,7 +1,5 @@
 """The reader of OverFeat's released weights: `net_weight_0` (fast), `net_weight_1` (accurate)."""
 
-import logging
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +9,20 @@ from torch import nn
 from detection.backbones.backbone import Backbone
 from detection.errors import UserError
 
-log = logging.getLogger(__name__)
-
 FILE_PREFIX = "net_weight"
 RELEASED_CLASSES = 1000
-WNID = re.compile(r"n\d{8}")
 
 
-def fill_from_overfeat(backbone: Backbone, path: Path, class_order: Path | None) -> None:
+def fill_from_overfeat(backbone: Backbone, path: Path) -> None:
     """Load a released file: float32 without header, weights (out, in, rows, columns), then bias.
 
-    The layers follow each other from the first to the classifier.
+    The layers follow each other from the first to the classifier, whose classes are turned from
+    the released order to the alphabetical one of wnids. The original's ReLU lets through what
+    exceeds 1e-6 (modules.hpp), ours what exceeds 0, as in the paper.
 
     Args:
         backbone: OverFeat's fast or accurate network, at full width.
         path: of the file.
-        class_order: text file with the wnid of each class in the released order, one somewhere
-            in each line: the development kit's ILSVRC2012_ID, which begins with the kit fox. With
-            it the classifier is read too, its classes in the alphabetical order of wnids.
 
     Raises:
         UserError: the file is missing or of another size.
@@ -55,27 +49,13 @@ def fill_from_overfeat(backbone: Backbone, path: Path, class_order: Path | None)
             parameter.copy_(torch.from_numpy(block).view_as(parameter))
             place += parameter.numel()
     backbone.pretrained = backbone.fc_pretrained = True
-    if class_order is None:
-        log.warning(
-            "%s: without the classifier, whose classes are in the development kit's order; "
-            "backbone.class_order=FILE tells their wnids",
-            path,
-        )
-        return
-    order = torch.tensor(alphabetical(class_order))
-    backbone.spare["classifier.weight"] = classifier.weight.detach()[order]
-    backbone.spare["classifier.bias"] = classifier.bias.detach()[order]
+    wnids = released_wnids()
+    alphabetical = torch.tensor(sorted(range(len(wnids)), key=wnids.__getitem__))
+    backbone.spare["classifier.weight"] = classifier.weight.detach()[alphabetical]
+    backbone.spare["classifier.bias"] = classifier.bias.detach()[alphabetical]
 
 
-def alphabetical(class_order: Path) -> list[int]:
-    """Places of the classes in a file of wnids, in the alphabetical order of these."""
-    if not class_order.is_file():
-        raise UserError(f"backbone.class_order={class_order}: there is no such file")
-    lines = class_order.read_text(encoding="utf-8").splitlines()
-    wnids = [found[0] for line in lines if (found := WNID.search(line))]
-    if len(set(wnids)) != RELEASED_CLASSES:
-        raise UserError(
-            f"backbone.class_order={class_order} names {len(set(wnids))} classes, one a line; "
-            f"{RELEASED_CLASSES} are wanted"
-        )
-    return sorted(range(len(wnids)), key=wnids.__getitem__)
+def released_wnids() -> list[str]:
+    """The classes in the released order: the development kit's ILSVRC2012_ID, kit fox first."""
+    file = Path(__file__).parent / "overfeat_classes.txt"
+    return file.read_text(encoding="utf-8").splitlines()
