@@ -1,5 +1,6 @@
 """The config that a run directory keeps, and what may change when the run is started again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from detection.errors import UserError
 
-# What decides the figures; everything else (devices, loggers, workers) may change on resuming.
+# What decides the figures; everything else (loggers, workers) may change on resuming, and devices
+# between two stages.
 DECISIVE = ("seed", "members", "model", "backbone", "data")
 FREE = ("data.processes", "data.num_workers", "data.cache", "data.layout.cache")
 
@@ -26,8 +28,15 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return dict(content)
 
 
-def refuse_other_config(run_dir: Path, config: dict[str, Any]) -> None:
+def refuse_other_config(
+    run_dir: Path, config: dict[str, Any], decisive: Sequence[str] = DECISIVE
+) -> None:
     """A run directory belongs to one config.
+
+    Args:
+        run_dir: of the run.
+        config: that it is started with now.
+        decisive: groups that decide its figures.
 
     Raises:
         UserError: it holds a run with another one; names the options that differ.
@@ -40,7 +49,7 @@ def refuse_other_config(run_dir: Path, config: dict[str, Any]) -> None:
     changed = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
-        if key.split(".")[0] in DECISIVE and key not in FREE and before.get(key) != now.get(key)
+        if key.split(".")[0] in decisive and key not in FREE and before.get(key) != now.get(key)
     ]
     if changed:
         raise UserError(

@@ -33,7 +33,7 @@ from detection.memory import keep_freed_memory
 from detection.report.classification import ClassificationOutcome
 from detection.report.multi_label import MultiLabelOutcome
 from detection.report.outcome import Outcome
-from detection.run_config import plain, refuse_other_config
+from detection.run_config import DECISIVE, plain, refuse_other_config
 from detection.run_stages import run_stages
 from detection.splits import of_each_split, run_on_splits
 from detection.trainers import make_trainer
@@ -54,10 +54,12 @@ def train(cfg: DictConfig) -> float:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     on_first_process_only()
     keep_freed_memory()
-    refuse_other_config(run_dir, config)
+    splits = of_each_split(config)
+    # of a split that is done the figures are taken as they are, whatever the views
+    refuse_other_config(run_dir, config, (*DECISIVE, "views") if splits else DECISIVE)
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     loggers = make_loggers(config, run_dir)
-    if of_each_split(config):
+    if splits:
         figures = run_on_splits(config, run_dir, loggers, train_once)
     else:
         figures = train_once(config, run_dir, loggers)
@@ -136,7 +138,8 @@ def evaluate(cfg: DictConfig) -> float:
     kept = first["config"]["data"]
     data_config = config.get("data") or kept
     if "augmentation" in data_config:  # of classification: images are scaled as in training
-        data_config = {**data_config, "side_px": kept.get("side_px"), "crops_per_image": 1}
+        side_px = data_config.get("side_px") or kept.get("side_px")
+        data_config = {**data_config, "side_px": side_px, "crops_per_image": 1}
         data_config.pop("augmentation")
     if "classes" in data_config:
         data_config = {**data_config, "classes": first["class_names"]}
@@ -166,6 +169,9 @@ def restore_all(
             member.precision = precision  # type: ignore[assignment]
     if any(c["class_names"] != contents[0]["class_names"] for c in contents):
         raise UserError("ckpt= names classifiers of different classes")
+    sides = sorted({c["config"]["data"].get("side_px", 0) for c in contents})
+    if len(sides) > 1:
+        raise UserError(f"ckpt= names classifiers trained on images of different side_px: {sides}")
     return as_one(members)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.errors import TrainingError
+from detection.errors import TrainingError, UserError
 
 
 class Stage(pl.LightningModule):
@@ -56,12 +56,23 @@ class Stage(pl.LightningModule):
         self.started = time.monotonic()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the time taken so far."""
+        """Remember the time taken so far, and how many processes share a step."""
         checkpoint["seconds"] = self.seconds_before + time.monotonic() - self.started
+        checkpoint["processes"] = self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Go on counting.
+
+        Raises:
+            UserError: another number of processes, with which a step is of another size.
+        """
         self.seconds_before = float(checkpoint["seconds"])
+        before, now = checkpoint["processes"], self.trainer.world_size
+        if before != now:
+            raise UserError(
+                f"stage {self.name} was begun on {before} processes and cannot go on with {now}: "
+                f"give trainer.devices={before}, or choose another run_dir"
+            )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout by the step's number."""

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from detection.build import build
+from detection.errors import UserError
 from detection.line_progress import LineProgress
 
 CHECKPOINT = "last.ckpt"
@@ -32,7 +33,15 @@ def make_trainer(
         folder: of the stage.
         loggers: beside the CSV file that every stage has.
         options: of the stage (see `DetectionStage.trainer_options`).
+
+    Raises:
+        UserError: gradients are to be accumulated.
     """
+    if config.get("accumulate_grad_batches", 1) != 1:
+        raise UserError(
+            "trainer.accumulate_grad_batches: rates and seeds here are those of each batch; choose "
+            "another batch size (of each process) and rate instead"
+        )
     quieten()
     chosen: list[pl.Callback] = [build(c) for c in callbacks.values() if c]
     chosen.append(RichProgressBar() if sys.stdout.isatty() else LineProgress())

@@ -225,6 +225,9 @@ def test_run_dir_of_another_config_is_refused(tmp_path):
     refuse_other_config(tmp_path, {**old, "trainer": {"devices": 2}})
     with pytest.raises(UserError, match=r"model\.layer: 'fc6' there, 'fc7' now"):
         refuse_other_config(tmp_path, {**old, "model": {"layer": "fc7"}})
+    refuse_other_config(tmp_path, {**old, "views": "ten"})  # the test is made anew
+    with pytest.raises(UserError, match="views: None there, 'ten' now"):  # that of a split is not
+        refuse_other_config(tmp_path, {**old, "views": "ten"}, ("seed", "views"))
 
 
 def test_config_files_stay_short():

@@ -2,11 +2,14 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
 from detection.data.sampler import ShardSampler
+from detection.errors import UserError
 from detection.stage import Stage
+from detection.trainers import make_trainer
 
 
 class Data:
@@ -28,6 +31,24 @@ def test_a_stage_tells_its_data_which_process_it_is_on():
     stage._trainer = SimpleNamespace(global_rank=1, world_size=2)
     stage.setup("test")
     assert data.rows() == [1, 3]
+
+
+def test_a_stage_goes_on_with_as_many_processes_alone():
+    """Batch sizes are of each: rates that follow the steps would be others."""
+    stage = Stage(nn.Linear(1, 1), Data())
+    stage._trainer = SimpleNamespace(world_size=2)
+    stage.on_fit_start()
+    checkpoint = {}
+    stage.on_save_checkpoint(checkpoint)
+    stage.on_load_checkpoint(checkpoint)
+    stage._trainer = SimpleNamespace(world_size=1)
+    with pytest.raises(UserError, match=r"begun on 2 processes .* trainer\.devices=2"):
+        stage.on_load_checkpoint(checkpoint)
+
+
+def test_gradients_are_not_accumulated(tmp_path):
+    with pytest.raises(UserError, match="accumulate_grad_batches: rates and seeds"):
+        make_trainer({"accumulate_grad_batches": 2}, {}, tmp_path, [], {})
 
 
 def test_validation_of_classifiers_is_loss_and_accuracy(monkeypatch):
