@@ -16,6 +16,7 @@ from detection.errors import UserError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 CLASSES = 1000  # ImageNet's
+CLASSIFIER = "detection.classification.classifier.Classifier"
 
 
 def describe(words: Sequence[str]) -> Group:
@@ -41,11 +42,13 @@ def describe(words: Sequence[str]) -> Group:
         cfg = compose("train", ["data=shapes_cls", "recipe=paper", "backbone.weights=null", *given])
     config = plain(cfg)
     with torch.device("meta"):
-        network = make_detector({"backbone": config["backbone"], **config["model"]}, CLASSES)
-        if not isinstance(network, Classifier):
+        if config["model"]["detector"]["_target_"] != CLASSIFIER:
             raise UserError("model= must be a classifier: overfeat, sppnet_classifier, classifier")
+        network = make_detector({"backbone": config["backbone"], **config["model"]}, CLASSES)
+        assert isinstance(network, Classifier)
         backbone = network.features.backbone
         height, width = input_size(size[-1]) if size else (backbone.input_px, backbone.input_px)
+        backbone.refuse_small(min(height, width), "input")
         found = facts(network, height, width)
     table = Table("layer", "map", title=f"{' '.join(given)}, {height}×{width}, {CLASSES} classes")
     pooled = " + ".join(f"{n}×{n}" for n in network.features.sides)

@@ -28,5 +28,8 @@ def test_tells_what_the_paper_does():
 def test_mistakes():
     with pytest.raises(UserError, match="such as 281x317 is wanted"):
         describe(["model=overfeat", "input=281"])
-    with pytest.raises(UserError, match="must be a classifier"):
-        describe(["model=sppnet", "data=shapes"])
+    with pytest.raises(UserError, match=r"input=50 is too small for this network"):
+        describe(["model=overfeat", "input=50x80"])
+    for model in (["model=sppnet", "data=shapes"], ["model=feature_svm"]):
+        with pytest.raises(UserError, match="must be a classifier"):
+            describe(model)

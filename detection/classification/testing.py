@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from detection.classification.classifier import Classifier
 from detection.classification.committee import Committee
+from detection.classification.feature_svm import FeatureSVM
 from detection.classification.views import ViewSet
 from detection.data.classification_data import ClassificationData, Viewed
 from detection.errors import UserError
@@ -82,8 +83,10 @@ def refuse_other_inputs(members: Sequence[Any]) -> None:
     """Members of a committee look at the same views: their networks must take the same.
 
     Raises:
-        UserError: they do not.
+        UserError: they do not, or some give probabilities and others margins.
     """
+    if len({isinstance(member, FeatureSVM) for member in members}) > 1:
+        raise UserError("a committee is of classifiers, or of SVMs on activations, but not of both")
     backbones = [member.features.backbone for member in members]
     if len({(b.input_px, b.field.stride, b.pool, b.fc6_grid) for b in backbones}) > 1:
         raise UserError(

@@ -172,7 +172,8 @@ class DenseViews:
     def __init__(
         self, *, sizes: Sequence[Sequence[int] | int], flip: bool, fine: bool, softmax: bool
     ) -> None:
-        if not sizes or any(not isinstance(s, int) and len(s) != 2 for s in sizes):
+        pairs = [s for s in sizes if not isinstance(s, int)]
+        if not sizes or any(not isinstance(s, Sequence) or len(s) != 2 for s in pairs):
             raise UserError(
                 "views: sizes needs pairs of height and width, such as [[245, 245]], or lengths "
                 "of the shorter side, such as [245]"
@@ -181,9 +182,28 @@ class DenseViews:
         self.flip, self.fine, self.softmax = flip, fine, softmax
 
     def fit(self, side_px: int, backbone: Backbone) -> int:
-        """Learn which sides fit; the shorter side of the largest scale."""
+        """Learn which sides fit; the shorter side of the largest scale.
+
+        Raises:
+            UserError: a scale is too small for the network, or two come to the same.
+        """
         self.first, self.step = fitting_sides(backbone)
-        return max(size if isinstance(size, int) else min(size) for size in self.sizes)
+        shorter = [size if isinstance(size, int) else min(size) for size in self.sizes]
+        if min(shorter) < self.first - self.step / 2:
+            raise UserError(
+                f"views: scale {min(shorter)} is too small for this network, whose smallest window "
+                f"with all offsets has {self.first} pixels a side"
+            )
+        fitted = [
+            tuple(self.nearest(side) for side in ([s] if isinstance(s, int) else s))
+            for s in self.sizes
+        ]
+        if len(set(fitted)) < len(fitted):
+            raise UserError(
+                f"views: sizes {self.sizes} come to {sorted(set(fitted))}, the nearest that fit "
+                "this network: leave out those that come to the same"
+            )
+        return max(shorter)
 
     def __call__(self, pixels: Pixels) -> list[Pixels]:
         """Each scale, then each mirrored."""

@@ -12,6 +12,7 @@ from detection.backbones.alexnet import alexnet
 from detection.backbones.zf5 import zf5
 from detection.classification.classifier import Classifier, GridFeatures
 from detection.classification.committee import Committee
+from detection.classification.feature_svm import FeatureSVM
 from detection.classification.testing import refuse_other_inputs
 from detection.classification.training import ClassificationStage
 from detection.classification.views import CropViews, ViewSet, WholeViews, with_shorter_side
@@ -231,3 +232,11 @@ def test_a_committee_takes_one_kind_of_inputs():
     with pytest.raises(UserError, match="inputs of one size"):
         refuse_other_inputs([spp(), other])
     refuse_other_inputs([spp(), spp(seed=1)])
+    svms = FeatureSVM(
+        PyramidFeatures(small(), levels=(2, 1), bins="adaptive"),
+        6,
+        layer="pool5",
+        precision="float32",
+    )
+    with pytest.raises(UserError, match="of classifiers, or of SVMs"):
+        refuse_other_inputs([spp(), svms])

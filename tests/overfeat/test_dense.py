@@ -166,6 +166,20 @@ def test_views_are_scaled_turned_and_mirrored(accurate):
     assert fitted[0].shape[:2] == (461, 317)  # 300 → 317, 450 → 461
 
 
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([[100, 300]], "scale 100 is too small for this network.* 245 pixels"),
+        ([240, 245, 281], r"come to \[\(245,\), \(281,\)\].*leave out those"),
+        ([245.5], "sizes needs pairs"),
+        ([[1, 2, 3]], "sizes needs pairs"),
+    ],
+)
+def test_scales_that_cannot_be(accurate, sizes, message):
+    with pytest.raises(UserError, match=message):
+        dense_views(accurate, sizes)
+
+
 def test_score_is_the_largest_of_any_place(accurate):
     image = torch.randint(0, 256, (1, 3, 281, 281), dtype=torch.uint8)
     every = dense_logits(accurate, image, fine=True)
