@@ -33,7 +33,7 @@ class ExtractOptions:
         ckpt: a classifier's run, or its detector.ckpt.
         images: folder; images in folders below it count.
         out: file to write: .npz (an array an image, by its path) or .parquet (path, feature).
-        layer: of the classifier; null: the last before the scores.
+        layer: of the classifier; null: the last before the scores, of SVMs that they learn from.
         relu: behind the layer's ReLU; false: fc6 or fc7 before it, as OverFeat's own tool.
         view: "centre", a crop of the network's inputs, or "whole", where the network allows it.
         dense: maps (C, h, w), of convolutions or, where the network can slide, of what stands
@@ -75,6 +75,8 @@ def read_options(words: Sequence[str]) -> ExtractOptions:
     for key, choices in CHOICES.items():
         if getattr(options, key) not in choices:
             raise UserError(f"{key}={getattr(options, key)}: choose one of {', '.join(choices)}")
+    if options.batch_size < 1 or options.num_workers < 0:
+        raise UserError("batch_size= must be at least 1, and num_workers= not negative")
     if not options.relu and options.layer not in BEFORE_RELU:
         raise UserError(f"relu=false is for layer={' or '.join(BEFORE_RELU)}")
     suffix = Path(options.out).suffix
@@ -87,7 +89,8 @@ def image_files(folder: Path) -> list[Path]:
     """All images of a folder, sorted."""
     if not folder.is_dir():
         raise UserError(f"images={folder}: there is no such folder")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(p for p in found if p.is_file())
     if not files:
         raise UserError(f"images={folder} holds no image")
     return files
@@ -103,24 +106,27 @@ def extract(options: ExtractOptions) -> list[str]:
     from detection.progress import progress
 
     classifier, side_px = load_classifier(options.ckpt, options.device, options.side_px)
-    layer = options.layer or classifier.layers[-2]
+    layer = options.layer or classifier.default_layer
     files = image_files(Path(options.images).expanduser())
     images = FolderImages(files, Path(options.images).expanduser(), options.view, side_px)
     images.fit(classifier.features.backbone)
     out = Path(options.out).expanduser()
     parts = out.with_name(f".{out.name}.{work_key(options, images.names)}.parts")
     starts = range(0, len(files), options.batch_size)
+    rows_of = {
+        parts / f"{start:09d}.npz": range(start, min(start + options.batch_size, len(files)))
+        for start in starts
+    }
+    missing = {part: rows for part, rows in rows_of.items() if not part.is_file()}
     with progress(f"{layer} of {options.images}", len(files)) as advance:
-        for start in starts:
-            rows = range(start, min(start + options.batch_size, len(files)))
-            part = parts / f"{start:09d}.npz"
-            if not part.is_file():
-                read, wrong = images.read(rows, options.num_workers)
-                if wrong and options.on_error == "stop":
-                    raise UserError(f"{next(iter(wrong.values()))} (or on_error=skip)")
-                for reason in wrong.values():
-                    log.warning("left out: %s", reason)
-                save_part(part, classifier, read, layer, options.dense, options.relu)
+        advance(len(files) - sum(map(len, missing.values())))
+        batches = images.read_ahead(list(missing.values()), options.num_workers)
+        for (part, rows), (read, wrong) in zip(missing.items(), batches, strict=True):
+            if wrong and options.on_error == "stop":
+                raise UserError(f"{next(iter(wrong.values()))} (or on_error=skip)")
+            for reason in wrong.values():
+                log.warning("left out: %s", reason)
+            save_part(part, classifier, read, layer, options.dense, options.relu)
             advance(len(rows))
     found = join_parts(parts, out)
     shutil.rmtree(parts)

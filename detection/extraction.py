@@ -1,7 +1,10 @@
 """The slow part of `detection.extract`: everything that needs torch."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -28,7 +31,12 @@ def load_classifier(ckpt: str, device: str | None, side_px: int | None) -> tuple
     classifier = restore_detector(content)
     if not isinstance(classifier, Classifier):
         raise UserError(f"ckpt={ckpt} is a detector: features of images come from a classifier")
-    classifier.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        classifier.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device={device} cannot be used ({reason}): choose cpu or cuda") from None
     return classifier, side_px or int(content["config"]["data"]["side_px"])
 
 
@@ -62,6 +70,19 @@ class FolderImages:
         views = {n: v for n, v in zip(names, made, strict=True) if not isinstance(v, str)}
         wrong = {n: v for n, v in zip(names, made, strict=True) if isinstance(v, str)}
         return views, wrong
+
+    def read_ahead(
+        self, batches: Sequence[Sequence[int]], threads: int
+    ) -> Iterator[tuple[dict[str, Pixels], dict[str, str]]]:
+        """What `read` gives for each batch; the next is decoded while one is worked on."""
+        with ThreadPoolExecutor(1) as reader:
+            jobs: deque[Future[tuple[dict[str, Pixels], dict[str, str]]]] = deque()
+            for rows in batches:
+                jobs.append(reader.submit(self.read, rows, threads))
+                if len(jobs) == 2:
+                    yield jobs.popleft().result()
+            while jobs:
+                yield jobs.popleft().result()
 
     def one(self, file: Path) -> Pixels | str:
         """The view of an image, or what is wrong with it."""
@@ -101,20 +122,25 @@ def save_part(
 
 def join_parts(parts: Path, out: Path) -> set[str]:
     """Write all parts as one file; the names in it."""
-    found: Features = {}
-    for part in sorted(parts.glob("*.npz")):
-        with np.load(part) as content:
-            found |= {name: content[name] for name in content.files}
-    with replacing(out) as temporary, temporary.open("wb") as stream:
-        if out.suffix == ".npz":
-            np.savez(stream, **found)  # type: ignore[arg-type]
-        else:
-            write_parquet(found, stream)
-    return set(found)
+    files = sorted(parts.glob("*.npz"))
+    with replacing(out) as temporary:
+        return (join_npz if out.suffix == ".npz" else join_parquet)(files, temporary)
 
 
-def write_parquet(found: Features, stream: object) -> None:
-    """Columns `path` and `feature`."""
+def join_npz(parts: Sequence[Path], out: Path) -> set[str]:
+    """Both are archives of an .npy an image: its bytes are handed over as they are."""
+    names = set()
+    with ZipFile(out, "w") as joined:
+        for part in parts:
+            with ZipFile(part) as archive:
+                for member in archive.namelist():
+                    joined.writestr(member, archive.read(member))
+                    names.add(member.removesuffix(".npy"))
+    return names
+
+
+def join_parquet(parts: Sequence[Path], out: Path) -> set[str]:
+    """Columns `path` and `feature`, a group of rows for each part."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -122,5 +148,12 @@ def write_parquet(found: Features, stream: object) -> None:
         raise UserError(
             "out=….parquet needs pyarrow: pip install 'detection[parquet]', or write .npz"
         ) from None
-    values = pa.array([f.ravel() for f in found.values()], type=pa.list_(pa.float32()))
-    pq.write_table(pa.table({"path": list(found), "feature": values}), stream)
+    names = set()
+    schema = pa.schema({"path": pa.string(), "feature": pa.list_(pa.float32())})
+    with pq.ParquetWriter(out, schema) as writer:
+        for part in parts:
+            with np.load(part) as content:
+                rows = {"path": content.files, "feature": [content[n].ravel() for n in content]}
+            writer.write_table(pa.table(rows, schema))
+            names |= set(rows["path"])
+    return names

@@ -142,6 +142,7 @@ def test_a_bad_image_stops_or_is_listed(trained, caplog):
         (["ckpt=a", "images=a", "out=b.txt"], "must end in .npz"),
         (["ckpt=a", "images=a", "out=b.parquet", "dense=true"], "vectors alone"),
         (["ckpt=a", "images=a", "out=b.npz", "on_error=ignore"], "choose one of stop, skip"),
+        (["ckpt=a", "images=a", "out=b.npz", "batch_size=0"], "batch_size= must be at least 1"),
         (["ckpt=a", "images=a", "out=b.npz", "relu=false"], "relu=false is for layer=fc6 or fc7"),
     ],
 )
@@ -150,8 +151,18 @@ def test_mistakes(words, message):
         read_options(words)
 
 
-def test_unknown_layers_and_folders(trained):
+def test_a_folder_named_like_an_image_is_none(trained):
     _, options, folder = trained
+    (folder / "images" / "more.jpg").mkdir()
+    extract(options(out=str(folder / "f.npz")))
+    with np.load(folder / "f.npz") as found:
+        assert len(found.files) == 4
+
+
+def test_unknown_layers_folders_and_devices(trained):
+    _, options, folder = trained
+    with pytest.raises(UserError, match="device=gpu cannot be used"):
+        extract(options(out=str(folder / "f.npz"), device="gpu"))
     with pytest.raises(UserError, match="choose one of conv1, conv2"):
         extract(options(out=str(folder / "f.npz"), layer="fc9"))
     with pytest.raises(UserError, match="there is no such folder"):
@@ -163,5 +174,5 @@ def test_parquet(trained):
     _, options, folder = trained
     extract(options(out=str(folder / "f.parquet"), layer="logits"))
     table = pq.read_table(folder / "f.parquet").to_pydict()
-    assert len(table["path"]) == 4
+    assert table["path"] == ["folder0/0.jpg", "folder0/2.jpg", "folder1/1.jpg", "folder1/3.jpg"]
     assert len(table["feature"][0]) == 5

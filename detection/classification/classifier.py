@@ -106,6 +106,11 @@ class Classifier(nn.Module):
         count = sum(isinstance(m, nn.Conv2d) for m in self.features.backbone.conv)
         return [*(f"conv{n}" for n in range(1, count + 1)), "pool5", "fc6", "fc7", "logits"]
 
+    @property
+    def default_layer(self) -> str:
+        """The last before the scores."""
+        return self.layers[-2]
+
     def forward(self, images: Tensor, dropout: float = 0.0) -> Tensor:
         """(B, K) logits.
 

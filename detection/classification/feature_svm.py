@@ -32,27 +32,53 @@ class FeatureSVM(Classifier):
         precision: Literal["float32", "bfloat16"],
     ) -> None:
         super().__init__(features, num_classes, precision=precision)
-        choices = [*self.layers[:-1], GRID]  # without the scores of classes
-        if layer not in choices:
-            raise UserError(f"model.layer={layer}: choose one of {', '.join(choices)}")
+        if layer not in self.layers:
+            raise UserError(f"model.layer={layer}: choose one of {', '.join(self.layers)}")
         self.layer = layer
         self.eval()  # batch norm learns nothing from the zeros below
         side = features.backbone.input_px
         width = self.read(torch.zeros(1, 3, side, side)).shape[1]
         self.svm = nn.Linear(width, num_classes)
 
+    @property
+    def layers(self) -> list[str]:
+        """As a classifier's, without the scores of its classes, and "grid5"."""
+        return [*super().layers[:-1], GRID]
+
+    @property
+    def default_layer(self) -> str:
+        """That which the SVMs learn from."""
+        return self.layer
+
+    @torch.no_grad()
+    def activations(self, images: Tensor, layer: str, relu: bool = True) -> Tensor:
+        """See `Classifier.activations`; of "grid5" (B, C, grid, grid)."""
+        if layer != GRID:
+            return super().activations(images, layer, relu)
+        last = [name for name in self.layers if name.startswith("conv")][-1]
+        return self.features.backbone.pool5(super().activations(images, last))
+
     def read(self, images: Tensor) -> Tensor:
         """(B, D) normalised activations; D of a convolution depends on the images' size."""
-        if self.layer == GRID:
-            last = [name for name in self.layers if name.startswith("conv")][-1]
-            activations = self.features.backbone.pool5(self.activations(images, last))
-        else:
-            activations = self.activations(images, self.layer)
-        return F.normalize(activations.flatten(1))
+        return F.normalize(self.activations(images, self.layer).flatten(1))
+
+    def refuse_other_length(self, activations: Tensor, images: Tensor) -> None:
+        """Refuse activations of another length than the SVMs'.
+
+        Raises:
+            UserError: a convolution's, of views that are not crops of the network's inputs.
+        """
+        if activations.shape[1] != self.svm.in_features:
+            raise UserError(
+                f"layer={self.layer} gives {activations.shape[1]} numbers for a view of "
+                f"{tuple(images.shape[2:])} pixels, and {self.svm.in_features} for a crop: choose "
+                "views=centre, or a layer behind the pooling"
+            )
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
-        """(B, K) margins."""
+        """(B, K) margins; see `refuse_other_length`."""
         activations = self.read(images)
+        self.refuse_other_length(activations, images)
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 would make ties
             return self.svm(activations)

@@ -50,6 +50,11 @@ class FeatureSVMStage(Stage):
         c: float,
     ) -> None:
         super().__init__(detector, data, seed)
+        images = len(data.indices["train"])
+        if images > MOST:
+            raise UserError(
+                f"SVMs on activations learn from at most {MOST} images, and here are {images}"
+            )
         views.fit(data.side_px, detector.features.backbone)
         self.views = views
         self.c = c
@@ -105,12 +110,7 @@ class FeatureSVMStage(Stage):
         )
         for images in stacks:
             examples = self.detector.read(images)
-            if examples.shape[1] != self.detector.svm.in_features:
-                raise UserError(
-                    f"layer={self.detector.layer} gives {examples.shape[1]} numbers for a view of "
-                    f"{tuple(images.shape[2:])} pixels, and {self.detector.svm.in_features} for "
-                    "a crop: choose views=centre, or a layer behind the pooling"
-                )
+            self.detector.refuse_other_length(examples, images)
             self.examples.append(examples.cpu())
         self.labels += [image.label.cpu() for image in batch]
 
@@ -119,10 +119,7 @@ class FeatureSVMStage(Stage):
         """Learn the SVMs."""
         examples = torch.cat(self.examples).double().numpy()
         labels = torch.stack(self.labels)
-        if len(labels) > MOST:
-            raise UserError(
-                f"SVMs on activations learn from at most {MOST} images, and here are {len(labels)}"
-            )
+        self.examples, self.labels = [], []
         products = examples @ examples.T
         if labels.dim() == 1:  # one class an image: the others are not there
             one_hot = torch.nn.functional.one_hot(labels, self.detector.num_classes)
@@ -137,7 +134,6 @@ class FeatureSVMStage(Stage):
                 continue
             solver = SVC(C=self.c, kernel="precomputed", cache_size=1000)
             solver.fit(products[np.ix_(rows, rows)], column[rows])
-            weight = solver.dual_coef_[0] @ examples[rows][solver.support_]
+            weight = solver.dual_coef_[0] @ examples[np.flatnonzero(rows)[solver.support_]]
             self.detector.svm.weight[label] = torch.from_numpy(weight).float()
             self.detector.svm.bias[label] = float(solver.intercept_[0])
-        self.examples, self.labels = [], []

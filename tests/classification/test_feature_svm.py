@@ -94,6 +94,27 @@ def test_maps_of_whole_images_are_no_features(data, tmp_path):
         fit(network("conv4"), data, tmp_path, WholeViews(resize_px=None, flip=False))
 
 
+def test_other_views_are_refused_in_tests_too():
+    with pytest.raises(UserError, match=r"layer=conv4 gives \d+ numbers for a view of \(160, 128"):
+        network("conv4").scores(torch.rand(1, 3, 160, 128))
+
+
+def test_the_grid_is_a_layer_and_there_are_no_logits():
+    """The extractor gives what the SVMs learnt from, and not what was never trained."""
+    detector = network("grid5")
+    assert detector.default_layer == "grid5"
+    maps = detector.activations(torch.rand(1, 3, 128, 128), "grid5")
+    assert maps.flatten(1).shape[1] == detector.svm.in_features
+    with pytest.raises(UserError, match="layer=logits: there is no such layer"):
+        detector.activations(torch.rand(1, 3, 128, 128), "logits")
+
+
+def test_too_many_images_are_refused_at_once(data, monkeypatch):
+    monkeypatch.setattr("detection.classification.svm_stage.MOST", 2)
+    with pytest.raises(UserError, match="at most 2 images, and here are"):
+        FeatureSVMStage(network("fc7"), data, 0, views=None, c=1.0)
+
+
 def test_several_views_are_refused(data, tmp_path):
     with pytest.raises(UserError, match="SVMs learn from one view"):
         fit(network("fc7"), data, tmp_path, WholeViews(resize_px=None, flip=True))
