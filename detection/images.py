@@ -20,6 +20,7 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+UNREADABLE = "image {} cannot be decoded ({}): replace the file, or take it off its list"
 MISSING = "image {} is missing: restore it, or take it off its list"
 
 
@@ -45,6 +46,8 @@ def read_reduced(path: Path, side_px: int) -> NDArray[np.uint8]:
     a quarter or an eighth of its size. OpenCV decodes whole JPEGs of three colours; Pillow all
     others, for OpenCV fills up what is missing of a truncated file without a word.
 
+    A JPEG that lost bytes in its middle is decoded as far as it goes, as by every decoder.
+
     Raises:
         UserError: the file is missing, truncated or not an image.
     """
@@ -52,6 +55,8 @@ def read_reduced(path: Path, side_px: int) -> NDArray[np.uint8]:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(MISSING.format(path)) from None
+    except OSError as error:
+        raise UserError(UNREADABLE.format(path, error.strerror)) from None
     frame = jpeg_frame(content)
     if frame is None or frame[2] != 3 or not content.endswith(JPEG_END):
         return read_image(path)
@@ -92,7 +97,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError:
         raise UserError(MISSING.format(path)) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(
-            f"image {path} cannot be decoded ({error}): replace the file, or take it off its list"
-        ) from None
+    except (
+        UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError,
+    ) as error:  # fmt: skip
+        raise UserError(UNREADABLE.format(path, error)) from None

@@ -9,6 +9,17 @@ from detection.errors import UserError
 from detection.images import read_image, read_reduced
 
 
+def test_folders_and_bombs_are_no_images(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").mkdir()
+    write_image(tmp_path / "b.jpg", 0, (40, 50))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(UserError, match=f"{name} cannot be decoded"):
+            read_image(tmp_path / name)
+    with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
+        read_reduced(tmp_path / "a.jpg", 20)
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "I;16", "RGBA"])
 def test_images_of_every_mode_are_read(tmp_path, mode):
     grey = np.tile(np.arange(0, 250, 5, dtype=np.uint8), (40, 1))

@@ -90,10 +90,11 @@ def first_folder(root: Path, names: Sequence[str]) -> Path:
 def image_names(folder: Path) -> list[str]:
     """Names of the images in a folder, sorted."""
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
-    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    if len(images) < len(names):
-        others = sorted(set(names) - set(images))
+        found = {entry.name: entry.is_file() for entry in entries}
+    suffixes = IMAGE_SUFFIXES
+    images = sorted(n for n, file in found.items() if file and n.lower().endswith(suffixes))
+    if len(images) < len(found):
+        others = sorted(set(found) - set(images))
         log.warning(
             "%s: %d files or folders are no images (%s), such as %s: left out",
             folder, len(others), " ".join(IMAGE_SUFFIXES), others[0],

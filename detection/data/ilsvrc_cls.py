@@ -88,6 +88,8 @@ class KaggleCls:
         answers = self.answers() if split == "test" else {}
         file = self.list_of(split)
         for number, line in enumerate(file.read_text().splitlines(), 1):
+            if not line.strip():
+                continue
             name = line.split()[0]
             wnid = name.partition("/")[0] if split == "train" else self.answer(name, answers)
             if wnid not in self.label:
@@ -95,12 +97,22 @@ class KaggleCls:
             yield f"{prefix}/{name}.JPEG", self.label[wnid]
 
     def answers(self) -> dict[str, str]:
-        """Val image → its wnid, from the solution file if it is there."""
+        """Val image → its wnid, from the solution file if it is there.
+
+        Raises:
+            UserError: it has other columns, or a line without an answer.
+        """
         if not self.solution.is_file():
             return {}
         with self.solution.open(newline="") as lines:
-            return {row["ImageId"]: row["PredictionString"].split()[0] for row in
-                    csv.DictReader(lines)}  # fmt: skip
+            rows = list(csv.DictReader(lines))
+        for number, row in enumerate(rows, 2):
+            if not row.get("ImageId") or not (row.get("PredictionString") or "").split():
+                raise UserError(
+                    f"{self.solution} line {number}: an ImageId and a PredictionString, the class "
+                    "first, are wanted: unpack the archive again"
+                )
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
 
     def answer(self, name: str, answers: dict[str, str]) -> str:
         """The wnid of a val image."""

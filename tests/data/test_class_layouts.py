@@ -140,6 +140,21 @@ def test_what_is_not_read_is_told(tmp_path, caplog):
         ilsvrc_cls(tmp_path)
 
 
+def test_lists_that_are_damaged(tmp_path):
+    """A blank line is none; an answer that is not there is told with its line."""
+    root = kaggle(tmp_path)
+    train = root / "ILSVRC/ImageSets/CLS-LOC/train_cls.txt"
+    train.write_text("\n" + train.read_text() + "\n")
+    assert len(list(ilsvrc_cls(root).entries("train"))) == 12
+    solution = root / "LOC_val_solution.csv"
+    solution.write_text(solution.read_text().replace("ILSVRC2012_val_00000002,n", "x,,n"))
+    with pytest.raises(UserError, match=r"LOC_val_solution\.csv line 3: an ImageId"):
+        list(ilsvrc_cls(root).entries("test"))
+    solution.write_text("image,answer\na,b\n")
+    with pytest.raises(UserError, match=r"LOC_val_solution\.csv line 2: an ImageId"):
+        list(ilsvrc_cls(root).entries("test"))
+
+
 def test_an_index_that_another_process_wrote_first_is_taken(tmp_path, monkeypatch):
     listing = ilsvrc_cls(class_folders(tmp_path / "data"))
     whole, seen = listing.entries, []
