@@ -6,6 +6,7 @@ a folder (argument), or on drawn ones of 375×500 and 768×1024.
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import albumentations as A
@@ -53,19 +54,27 @@ def time_both(title: str, folder: Path) -> None:
     ])  # fmt: skip
     index = open_index(folder / "cache", "some", ClassFolders(folder), "train")
     ours = AugmentedImages(index, augmentation, 1, False, 256)
-    theirs = ImageFolder(
-        folder / "train",
-        v2.Compose([v2.ToImage(), v2.Resize(256, antialias=True), v2.RandomCrop(224),
-                    v2.RandomHorizontalFlip()]),
-    )  # fmt: skip
-    count = len(theirs)
-    compare(
-        f"{title}, {count} images, 1 thread",
-        lambda: [ours[(n, n)] for n in range(count)],
-        "ImageFolder + v2",
-        lambda: [theirs[n] for n in range(count)],
-        runs=5,
-    )
+    for antialias in (True, False):
+        theirs = peer(folder / "train", antialias)
+        count = len(theirs)
+        compare(
+            f"{title}, {count} images, 1 thread",
+            lambda count=count: [ours[(n, n)] for n in range(count)],
+            "ImageFolder + v2" + ("" if antialias else ", not antialiased"),
+            partial(load_all, theirs),
+            runs=5,
+        )
+
+
+def peer(folder: Path, antialias: bool) -> ImageFolder:
+    steps = [v2.ToImage(), v2.Resize(256, antialias=antialias), v2.RandomCrop(224),
+             v2.RandomHorizontalFlip()]  # fmt: skip
+    return ImageFolder(folder, v2.Compose(steps))
+
+
+def load_all(images: ImageFolder) -> None:
+    for number in range(len(images)):
+        images[number]
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from detection.images import read_reduced
 from detection.report.figures import run_figures
 from detection.report.html import write_page, write_picture
 from detection.report.plots import INK, STYLE, svg
+from detection.report.result_files import write_guesses
 from detection.report.tables import error_table
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,9 @@ class ClassificationOutcome:
         """Write figures and the report, print the table, tell the loggers; the figures."""
         figures = self.figures(config.get("published") or {})
         write_json(run_dir / "metrics.json", figures)
+        index = self.data.indices["test"]
+        images = [index.name(row) for row in self.table["rows"].tolist()]
+        write_guesses(run_dir, self.table, self.confusion, images, self.data.class_names)
         log.info("test on %s\n%s", self.data.name, error_table(figures))
         gallery = self.gallery()
         for kind, pictures in gallery.items():

@@ -1,5 +1,6 @@
-"""Detections as files that other programs read: PASCAL VOC's and COCO's formats."""
+"""Results as files that other programs read: detections in VOC's and COCO's formats, guesses."""
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,3 +39,40 @@ def write_detections(
             safe = class_name.replace("/", "_")
             write_text(folder / f"comp4_det_test_{safe}.txt", "".join(lines))
         coco.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def write_guesses(
+    folder: Path,
+    table: dict[str, Tensor],
+    confusion: Tensor,
+    image_names: Sequence[str],
+    class_names: Sequence[str],
+) -> None:
+    """Write `predictions.csv`, a line an image, and `confusion.csv`, a line a class.
+
+    Args:
+        folder: of the files.
+        table: see `TopKErrors.table`.
+        confusion: (K, K) images of each class by the class that they were taken for.
+        image_names: of the table's rows.
+        class_names: names of the labels.
+    """
+    count = table["guesses"].shape[1]
+    heading = [f"{kind}_{n + 1}" for n in range(count) for kind in ("guess", "score")]
+    columns = (table[name].tolist() for name in ("labels", "guesses", "scores"))
+    with (
+        replacing(folder / "predictions.csv") as temporary,
+        temporary.open("w", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["image", "class", *heading])
+        for image, label, guesses, scores in zip(image_names, *columns, strict=True):
+            pairs = zip(guesses, scores, strict=True)
+            found = [value for guess, score in pairs for value in (class_names[guess], score)]
+            writer.writerow([image, class_names[label], *found])
+    with replacing(folder / "confusion.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class \\ taken for", *class_names])
+        writer.writerows(
+            [name, *row] for name, row in zip(class_names, confusion.tolist(), strict=True)
+        )
