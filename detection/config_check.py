@@ -105,6 +105,11 @@ def fits(value: Any, default: Any) -> bool:
 
     >>> fits(1, 0.5), fits("a", 0.5), fits(None, 0.5), fits(None, {"x": 1}), fits([1], [0.5])
     (True, False, False, True, True)
+
+    What a list of lists may hold instead is checked by its reader (`DenseViews`: sizes).
+
+    >>> fits([245], [[245, 245]])
+    True
     """
     if default is None or (value is None and isinstance(default, str | dict | list)):
         return True
@@ -114,7 +119,9 @@ def fits(value: Any, default: Any) -> bool:
         return isinstance(value, int | float)
     if isinstance(default, list):
         return isinstance(value, list) and (
-            not default or all(fits(item, default[0]) for item in value)
+            not default
+            or isinstance(default[0], list)
+            or all(fits(item, default[0]) for item in value)
         )
     if isinstance(default, str):
         return isinstance(value, str | int | float)  # an image id or a path may look like a number
