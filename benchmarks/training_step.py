@@ -55,6 +55,7 @@ def make(folder: str) -> ClassificationStage:
     classifier = Classifier(features, len(data.class_names), precision="float32")
     return ClassificationStage(
         classifier, data, 0, sizes_px=[INPUT], alternate="epoch", batch_size=64, epochs=1,
+        squares_per_part=10**6,
         optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9),
         schedule=partial(drops, at=[0.5]), dropout=0.5, clip_norm=None,
         auxiliary_weight=0, max_steps=None,

@@ -1,5 +1,6 @@
 """Training of a classifier, at one size or at several (SPP-net, 2.3; OverFeat, 3.1)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ class ClassificationStage(Stage):
         alternate: a new size each "epoch" (SPP-net, 2.3) or each "step".
         batch_size: images in a batch, for each process.
         epochs: over the training images.
+        squares_per_part: a longer epoch is trained in parts of about so many squares, each of
+            which ends with a checkpoint and a validation; they are Lightning's epochs.
         optimizer: makes one from parameters.
         schedule: makes one from an optimiser and the number of steps.
         dropout: behind fc6 and fc7.
@@ -52,6 +55,7 @@ class ClassificationStage(Stage):
         alternate: Literal["epoch", "step"],
         batch_size: int,
         epochs: int,
+        squares_per_part: int,
         optimizer: Callable[[Sequence[nn.Parameter]], Optimizer],
         schedule: Callable[[Optimizer, int], LRScheduler],
         dropout: float,
@@ -71,6 +75,13 @@ class ClassificationStage(Stage):
         self.alternate = alternate
         self.batch_size = batch_size
         self.epochs = epochs
+        if squares_per_part < batch_size:
+            raise UserError(
+                f"model.stages.train.squares_per_part={squares_per_part} is less than a batch of "
+                f"{batch_size}"
+            )
+        squares = len(data.indices["train"]) * data.squares_per_image
+        self.parts = math.ceil(squares / squares_per_part)
         self.make_optimizer = optimizer
         self.make_schedule = schedule
         self.dropout = dropout
@@ -88,7 +99,7 @@ class ClassificationStage(Stage):
     def trainer_options(self) -> dict[str, Any]:
         """A new order of the images in each epoch."""
         return {
-            "max_epochs": self.epochs,
+            "max_epochs": self.epochs * self.parts,
             "max_steps": -1 if self.max_steps is None else self.max_steps,
             "reload_dataloaders_every_n_epochs": 1,
             "gradient_clip_val": self.clip_norm,
@@ -102,8 +113,9 @@ class ClassificationStage(Stage):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def train_dataloader(self) -> DataLoader[Labelled]:
-        """The epoch's batches."""
-        return self.data.train_loader(self.batch_size, mixed(self.seed, self.current_epoch))
+        """The batches of an epoch, or of a part of it."""
+        epoch, part = divmod(self.current_epoch, self.parts)
+        return self.data.train_loader(self.batch_size, mixed(self.seed, epoch), (part, self.parts))
 
     def val_dataloader(self) -> DataLoader[list[Viewed]]:
         """Centre crops of some test images: for the curves alone, nothing is chosen by them."""
@@ -113,7 +125,8 @@ class ClassificationStage(Stage):
 
     def size_now(self) -> int:
         """Side of the inputs of this step: a function of its number, so that processes agree."""
-        number = self.current_epoch if self.alternate == "epoch" else self.global_step
+        epoch = self.current_epoch // self.parts
+        number = epoch if self.alternate == "epoch" else self.global_step
         return self.sizes_px[number % len(self.sizes_px)]
 
     def training_step(self, batch: Labelled, index: int) -> Tensor:

@@ -118,22 +118,29 @@ class ClassificationData(pl.LightningDataModule):
             if hasattr(transform, "fit"):
                 transform.fit(self.indices["train"])
 
-    def train_loader(self, batch_size: int, seed: int) -> DataLoader[Labelled]:
+    @property
+    def squares_per_image(self) -> int:
+        """Squares of each image in a batch."""
+        return self.crops_per_image * (2 if self.mirror_too else 1)
+
+    def train_loader(
+        self, batch_size: int, seed: int, part: tuple[int, int] = (0, 1)
+    ) -> DataLoader[Labelled]:
         """Augmented squares of all training images in random order: one epoch, all by the seed.
 
         Args:
             batch_size: squares in a batch, for each process; those of an image stay together, so
                 it is the nearest multiple of their number.
             seed: the same for all processes.
+            part: its number, and how many there are: only the batches of a part of the epoch.
         """
         index = self.indices["train"]
-        squares = self.crops_per_image * (2 if self.mirror_too else 1)
-        images = max(1, round(batch_size / squares))
+        images = max(1, round(batch_size / self.squares_per_image))
         return DataLoader(
             AugmentedImages(
                 index, self.augmentation, self.crops_per_image, self.mirror_too, self.side_px
             ),
-            batch_sampler=ShuffledBatches(len(index), images, seed, ranks(self.trainer)),
+            batch_sampler=ShuffledBatches(len(index), images, seed, ranks(self.trainer), part),
             num_workers=self.num_workers,
             collate_fn=join_labelled,
             pin_memory=torch.cuda.is_available(),
@@ -228,26 +235,37 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         batch_size: of each process.
         seed: of the order and of the images' seeds.
         ranks: number of this process, and how many there are.
+        part: of the epoch, and how many there are; together they are the whole.
 
     Raises:
         UserError: there are fewer images than processes.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, ranks: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        ranks: tuple[int, int],
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         self.rank, self.world = ranks
         if length < self.world:
             raise UserError(f"{length} training images do not go round {self.world} processes")
         self.length, self.seed = length, seed
         self.batch_size = min(batch_size, length // self.world)
+        steps = self.length // (self.batch_size * self.world)
+        number, count = part
+        self.steps = range(steps * number // count, steps * (number + 1) // count)
 
     def __len__(self) -> int:
-        return self.length // (self.batch_size * self.world)
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = np.random.default_rng(self.seed)
         order = generator.permutation(self.length)
         seeds = generator.integers(2**31, size=self.length)
-        for step in range(len(self)):
+        for step in self.steps:
             start = (step * self.world + self.rank) * self.batch_size
             rows = order[start : start + self.batch_size]
             yield [(int(row), int(seeds[row])) for row in rows]

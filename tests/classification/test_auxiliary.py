@@ -14,13 +14,24 @@ from detection.classification.training import ClassificationStage
 from detection.regions.schedules import drops
 
 
+class Images:
+    """Four of them."""
+
+    multi_label = False
+
+    def __len__(self):
+        return 4
+
+
 def stage_of(weight):
     backbone = googlenet(weights=None, input_px=64, mean=[0.0] * 3, std=[1.0] * 3)
     net = Classifier(AverageFeatures(backbone), 6, precision="float32")
-    index = SimpleNamespace(multi_label=False)
-    data = SimpleNamespace(name="some", side_px=80, indices={"train": index})
+    data = SimpleNamespace(
+        name="some", side_px=80, indices={"train": Images()}, squares_per_image=1
+    )  # fmt: skip
     stage = ClassificationStage(
         net, data, sizes_px=[64], alternate="epoch", batch_size=2, epochs=1,
+        squares_per_part=100,
         optimizer=partial(torch.optim.SGD, lr=0.1), schedule=partial(drops, at=[0.5]),
         dropout=0.0, clip_norm=None, auxiliary_weight=weight, max_steps=None,
     )  # fmt: skip

@@ -156,12 +156,22 @@ def test_top_k_errors_are_torchmetrics(classes):
     assert 1 - confusion.trace() / 50 == pytest.approx(float(found["top1_error"]))
 
 
+class Index:
+    """Of thirty images, ten squares each."""
+
+    multi_label = False
+
+    def __len__(self):
+        return 30
+
+
 def training(**changes):
     options = {
         "sizes_px": [64, 48],
         "alternate": "epoch",
         "batch_size": 4,
         "epochs": 4,
+        "squares_per_part": 100,
         "optimizer": partial(torch.optim.SGD, lr=0.1),
         "schedule": partial(drops, at=[0.5], factor=0.5),
         "dropout": 0.0,
@@ -169,8 +179,11 @@ def training(**changes):
         "auxiliary_weight": 0.3,
         "max_steps": None,
     }
-    index = SimpleNamespace(multi_label=changes.pop("multi_label", False))
-    data = SimpleNamespace(name="some", side_px=80, indices={"train": index})
+    index = Index()
+    index.multi_label = changes.pop("multi_label", False)
+    data = SimpleNamespace(
+        name="some", side_px=80, indices={"train": index}, squares_per_image=10
+    )  # fmt: skip
     return ClassificationStage(changes.pop("net", None) or spp(), data, **{**options, **changes})
 
 
@@ -179,12 +192,25 @@ def training(**changes):
 )
 def test_sizes_alternate_by_epoch_or_step(alternate, sizes):
     """SPP-net, 2.3; a function of the step's number, so that all processes agree."""
-    stage = training(alternate=alternate)
+    stage = training(alternate=alternate, squares_per_part=1000)
     found = []
     for step in range(5):
         stage._trainer = SimpleNamespace(current_epoch=step // 2, global_step=step)
         found.append(stage.size_now())
     assert found == sizes
+
+
+def test_long_epochs_have_parts():
+    """Whole epochs alternate the size; three parts of 100 squares each make one."""
+    stage = training()
+    assert stage.trainer_options()["max_epochs"] == 4 * 3
+    found = []
+    for number in range(7):
+        stage._trainer = SimpleNamespace(current_epoch=number, global_step=0)
+        found.append(stage.size_now())
+    assert found == [64, 64, 64, 48, 48, 48, 64]
+    with pytest.raises(UserError, match="squares_per_part=3 is less than a batch of 4"):
+        training(squares_per_part=3)
 
 
 def test_the_smaller_size_is_the_resized_crop(monkeypatch):

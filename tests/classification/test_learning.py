@@ -74,6 +74,7 @@ def test_multi_size_training_learns_for_crops_and_whole_images(data, tmp_path):
     classifier = Classifier(features, len(KINDS), precision="float32")
     stage = ClassificationStage(
         classifier, data, 0, sizes_px=[INPUT, 48], alternate="epoch", batch_size=20, epochs=12,
+        squares_per_part=200,
         optimizer=partial(torch.optim.AdamW, lr=1e-3), schedule=one_cycle, dropout=0.0,
         clip_norm=5.0, auxiliary_weight=0.3, max_steps=None,
     )  # fmt: skip

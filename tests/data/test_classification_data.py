@@ -51,6 +51,15 @@ def test_processes_share_each_batch_out():
     assert len(one) == len(first) == 3
 
 
+def test_the_parts_of_an_epoch_are_the_whole():
+    """In their order, on two processes too; none is empty."""
+    for rank in range(2):
+        whole = list(ShuffledBatches(23, 3, 3, (rank, 2)))
+        parts = [list(ShuffledBatches(23, 3, 3, (rank, 2), (n, 2))) for n in range(2)]
+        assert parts[0] + parts[1] == whole
+        assert all(parts)
+
+
 def test_few_images_are_shared_out_too():
     """No process has an empty batch."""
     for rank in (0, 1):
