@@ -20,6 +20,7 @@ TINY = [
     "model.stages.train.sizes_px=[64,48]",
     "model.stages.train.epochs=3",
     "model.stages.train.batch_size=16",
+    "model.stages.train.squares_per_part=32",  # two parts an epoch, so that it goes on inside one
     "model.stages.train.dropout=0.0",
 ]
 
