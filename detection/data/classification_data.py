@@ -1,7 +1,7 @@
 """The LightningDataModule of every classification data set."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -13,11 +13,10 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from detection.data.image_index import ImageIndex, ImageListing, open_index
-from detection.data.sampler import ShardSampler, ranks
-from detection.errors import UserError
+from detection.data.sampler import ShardSampler, ShuffledBatches, ranks
 from detection.images import read_reduced
 
 log = logging.getLogger(__name__)
@@ -221,54 +220,6 @@ class ViewedImages(Dataset[Any]):
         views = self.views(read_reduced(self.index.path(row), self.views.decode_px))
         label = torch.from_numpy(np.asarray(self.index.labels[row], np.int64))
         return Viewed([[as_tensor(v) for v in some] for some in views], label, row)
-
-
-class ShuffledBatches(Sampler[list[tuple[int, int]]]):
-    """An epoch's batches of rows with a seed each; a batch is shared out between the processes.
-
-    The images of a step do not depend on the number of processes, as long as the product of it
-    and the batch size stays. What is left over at the end waits for another epoch, so that all
-    processes take equally many steps.
-
-    Args:
-        length: images.
-        batch_size: of each process.
-        seed: of the order and of the images' seeds.
-        ranks: number of this process, and how many there are.
-        part: of the epoch, and how many there are; together they are the whole.
-
-    Raises:
-        UserError: there are fewer images than processes.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        seed: int,
-        ranks: tuple[int, int],
-        part: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.rank, self.world = ranks
-        if length < self.world:
-            raise UserError(f"{length} training images do not go round {self.world} processes")
-        self.length, self.seed = length, seed
-        self.batch_size = min(batch_size, length // self.world)
-        steps = self.length // (self.batch_size * self.world)
-        number, count = part
-        self.steps = range(steps * number // count, steps * (number + 1) // count)
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        generator = np.random.default_rng(self.seed)
-        order = generator.permutation(self.length)
-        seeds = generator.integers(2**31, size=self.length)
-        for step in self.steps:
-            start = (step * self.world + self.rank) * self.batch_size
-            rows = order[start : start + self.batch_size]
-            yield [(int(row), int(seeds[row])) for row in rows]
 
 
 def as_tensor(pixels: Pixels) -> Tensor:

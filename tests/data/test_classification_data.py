@@ -10,8 +10,8 @@ from test_config import CONF
 from detection.build import build
 from detection.data.augment import CentreOrCornerCrop, PCALighting, principal_components
 from detection.data.class_folders import ClassFolders
-from detection.data.classification_data import ShuffledBatches
 from detection.data.image_index import open_index
+from detection.data.sampler import ShuffledBatches
 from detection.errors import UserError
 from detection.images import read_reduced
 from detection.run_config import plain
