@@ -8,21 +8,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.googlenet import InceptionAux
 
+from detection.backbones.backbone import Backbone
+
 
 class AuxiliaryClassifiers(nn.Module):
     """One on each of some inner maps: their gradients reach a deep network's first layers.
 
     Args:
-        channels: of each map.
+        backbone: of whose `auxiliary` maps there is one each; most networks have none.
         num_classes: K.
+        weight: of their losses; 0 for none of them.
     """
 
-    def __init__(self, channels: Sequence[int], num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, weight: float) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(InceptionAux(count, num_classes) for count in channels)
+        inner = backbone.auxiliary if weight else ()
+        self.weight = weight
+        self.layers = tuple(backbone.conv[place] for place, _ in inner)  # the network's, not ours
+        self.heads = nn.ModuleList(InceptionAux(channels, num_classes) for _, channels in inner)
 
     def forward(self, maps: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """The sum of their cross-entropies.
+        """The weighted sum of their cross-entropies.
 
         Args:
             maps: of each classifier, (B, C, h, w).
@@ -32,7 +38,7 @@ class AuxiliaryClassifiers(nn.Module):
             F.cross_entropy(head(inner).float(), labels)
             for head, inner in zip(self.heads, maps, strict=True)
         ]
-        return torch.stack(losses).sum()
+        return self.weight * torch.stack(losses).sum()
 
 
 @contextmanager

@@ -64,37 +64,46 @@ class ClassificationStage(Stage):
         max_steps: int | None,
     ) -> None:
         super().__init__(detector, data, seed)
-        if not sizes_px or min(sizes_px) < 1:
-            raise UserError("model.stages.train.sizes_px needs positive numbers")
-        if data.indices["train"].multi_label:
-            raise UserError(
-                f"data={data.name} shows several classes in an image: model=feature_svm learns them"
-            )
         self.sizes_px = list(sizes_px)
-        detector.features.backbone.refuse_small(min(sizes_px), "model.stages.train.sizes_px")
         self.alternate = alternate
         self.batch_size = batch_size
         self.epochs = epochs
-        if squares_per_part < batch_size:
-            raise UserError(
-                f"model.stages.train.squares_per_part={squares_per_part} is less than a batch of "
-                f"{batch_size}"
-            )
+        self.squares_per_part = squares_per_part
+        self.refuse_unfit()
         squares = len(data.indices["train"]) * data.squares_per_image
         self.parts = math.ceil(squares / squares_per_part)
         self.make_optimizer = optimizer
         self.make_schedule = schedule
         self.dropout = dropout
         self.clip_norm = clip_norm
-        self.auxiliary_weight = auxiliary_weight
         self.max_steps = max_steps
-        inner = detector.features.backbone.auxiliary if auxiliary_weight else ()
-        self.inner = [detector.features.backbone.conv[place] for place, _ in inner]
-        self.auxiliary = AuxiliaryClassifiers([c for _, c in inner], detector.num_classes)
+        backbone = detector.features.backbone
+        self.auxiliary = AuxiliaryClassifiers(backbone, detector.num_classes, auxiliary_weight)
         centre = CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)
         self.val_views = ViewSet({"centre": centre})
-        self.val_views.fit(data.side_px, detector.features.backbone)
+        self.val_views.fit(data.side_px, backbone)
         detector.requires_grad_(True)
+
+    def refuse_unfit(self) -> None:
+        """Refuse options and data that cannot be learnt with.
+
+        Raises:
+            UserError: names the option.
+        """
+        option = "model.stages.train.sizes_px"
+        if not self.sizes_px or min(self.sizes_px) < 1:
+            raise UserError(f"{option} needs positive numbers")
+        self.detector.features.backbone.refuse_small(min(self.sizes_px), option)
+        if self.data.indices["train"].multi_label:
+            raise UserError(
+                f"data={self.data.name} shows several classes in an image: model=feature_svm "
+                "learns them"
+            )
+        if self.squares_per_part < self.batch_size:
+            raise UserError(
+                f"model.stages.train.squares_per_part={self.squares_per_part} is less than a batch "
+                f"of {self.batch_size}"
+            )
 
     def trainer_options(self) -> dict[str, Any]:
         """A new order of the images in each epoch."""
@@ -136,11 +145,11 @@ class ClassificationStage(Stage):
         if images.shape[-1] != size:
             pixels = images.float() / 255
             images = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
-        with outputs_of(self.inner) as maps:
+        with outputs_of(self.auxiliary.layers) as maps:
             logits = self.detector(images, self.dropout).float()
         loss = F.cross_entropy(logits, labels)
         if maps:
-            loss = loss + self.auxiliary_weight * self.auxiliary(maps, labels)
+            loss = loss + self.auxiliary(maps, labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         self.log("train/accuracy", accuracy, batch_size=len(labels))
