@@ -29,7 +29,7 @@ CONNECTIONS_RTOL = 0.005  # the paper rounds, and does not say what it counts be
 # Inputs of convolutions and of the first two fully connected layers. "Spatial input size".
 LAYERS = {
     "table 1": (fast, 231, [231, 24, 12, 12, 12, 6, 1],
-                {1: "misprint: 24 is that layer's convolution's output; its input is 28"}),
+                {1: (28, "misprint: 24 is that layer's convolution's output; its input is 28")}),
     "table 3": (accurate, 221, [221, 36, 15, 15, 15, 15, 5, 1], {}),
 }  # fmt: skip
 # Parameters and connections in millions.
@@ -74,8 +74,9 @@ def layers(table: Table) -> None:
         ours[-1] = backbone.fc6_grid  # the last pooling is not among the convolutions
         ours.append(1)
         for number, (theirs, mine) in enumerate(zip(published, ours, strict=True)):
+            right, note = misprints.get(number, (theirs, ""))
             beside(table, f"{title}: input of layer {number + 1}", theirs, mine,
-                   misprints.get(number, ""))  # fmt: skip
+                   note if mine == right else "")  # fmt: skip
 
 
 def counts(table: Table) -> None:

@@ -33,14 +33,14 @@ class ExtractOptions:
         ckpt: a classifier's run, or its detector.ckpt.
         images: folder; images in folders below it count.
         out: file to write: .npz (an array an image, by its path) or .parquet (path, feature).
-        layer: of the classifier; null: the last before the scores, of SVMs that they learn from.
+        layer: of the classifier; null: the last before the scores, or that which SVMs read.
         relu: behind the layer's ReLU; false: fc6 or fc7 before it, as OverFeat's own tool.
         view: "centre", a crop of the network's inputs, or "whole", where the network allows it.
         dense: maps (C, h, w), of convolutions or, where the network can slide, of what stands
             behind them; otherwise one vector an image, the mean of a convolution's map.
         side_px: shorter side that images are scaled to; null: as in training.
         batch_size: images that go through the network, and are saved, together.
-        num_workers: processes that decode images.
+        num_workers: threads that decode images.
         device: cpu or cuda; null: a GPU where there is one.
         on_error: of a bad image: "stop", or "skip", which lists it at the end.
     """
@@ -107,6 +107,7 @@ def extract(options: ExtractOptions) -> list[str]:
 
     classifier, side_px = load_classifier(options.ckpt, options.device, options.side_px)
     layer = options.layer or classifier.default_layer
+    classifier.refuse_unknown(layer)
     files = image_files(Path(options.images).expanduser())
     images = FolderImages(files, Path(options.images).expanduser(), options.view, side_px)
     images.fit(classifier.features.backbone)

@@ -97,5 +97,6 @@ class LineProgress(pl.Callback):
 
     @staticmethod
     def total(trainer: pl.Trainer) -> int:
-        """Training batches to do in all."""
-        return int(trainer.num_training_batches * (trainer.max_epochs or 1))
+        """Training batches to do in all; epochs may differ by a batch."""
+        expected = int(trainer.num_training_batches * (trainer.max_epochs or 1))
+        return max(expected, LineProgress.batches(trainer))

@@ -1,5 +1,6 @@
 """The config that a run directory keeps, and what may change when the run is started again."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from detection.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # What decides the figures; everything else (loggers, workers) may change on resuming, and devices
 # between two stages.
@@ -55,6 +58,24 @@ def refuse_other_config(
         raise UserError(
             f"run_dir={run_dir} holds a run with another config ({'; '.join(changed[:5])}): choose "
             "another run_dir, or give the same options"
+        )
+
+
+def warn_without_weights(config: dict[str, Any]) -> None:
+    """Say plainly what to expect of a network that starts from nothing."""
+    if config["backbone"]["weights"] is not None:
+        return
+    if config.get("published"):
+        log.warning(
+            "backbone.weights=null: the published figures are of a network that was trained on "
+            "ImageNet first, so this run is not the published one; give backbone.weights=FILE"
+        )
+    else:
+        log.warning(
+            "the backbone has no pre-trained weights: it learns from this data alone, in a "
+            "stage of its own. On a few hundred photographs expect a small part of the published "
+            "accuracy; "
+            "backbone=alexnet backbone.weights=imagenet starts from ImageNet"
         )
 
 

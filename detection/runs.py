@@ -33,7 +33,12 @@ from detection.memory import keep_freed_memory
 from detection.report.classification import ClassificationOutcome
 from detection.report.multi_label import MultiLabelOutcome
 from detection.report.outcome import Outcome
-from detection.run_config import DECISIVE, plain, refuse_other_config
+from detection.run_config import (
+    DECISIVE,
+    plain,
+    refuse_other_config,
+    warn_without_weights,
+)
 from detection.run_stages import run_stages
 from detection.splits import of_each_split, run_on_splits
 from detection.trainers import make_trainer
@@ -137,7 +142,7 @@ def evaluate(cfg: DictConfig) -> float:
     first = contents[0]
     kept = first["config"]["data"]
     data_config = config.get("data") or kept
-    if "augmentation" in data_config:  # of classification: images are scaled as in training
+    if "augmentation" in data_config:  # of classification: if not told, scaled as in training
         side_px = data_config.get("side_px") or kept.get("side_px")
         data_config = {**data_config, "side_px": side_px, "crops_per_image": 1}
         data_config.pop("augmentation")
@@ -229,24 +234,6 @@ def make_loggers(config: dict[str, Any], run_dir: Path) -> list[Logger]:
     for logger in loggers:
         logger.log_hyperparams(config)
     return loggers
-
-
-def warn_without_weights(config: dict[str, Any]) -> None:
-    """Say plainly what to expect of a network that starts from nothing."""
-    if config["backbone"]["weights"] is not None:
-        return
-    if config.get("published"):
-        log.warning(
-            "backbone.weights=null: the published figures are of a network that was trained on "
-            "ImageNet first, so this run is not the published one; give backbone.weights=FILE"
-        )
-    else:
-        log.warning(
-            "the backbone has no pre-trained weights: it learns from this data alone, in a "
-            "stage of its own. On a few hundred photographs expect a small part of the published "
-            "accuracy; "
-            "backbone=alexnet backbone.weights=imagenet starts from ImageNet"
-        )
 
 
 def is_first_process() -> bool:

@@ -67,8 +67,8 @@ class Stage(pl.LightningModule):
             UserError: another number of processes, with which a step is of another size.
         """
         self.seconds_before = float(checkpoint["seconds"])
-        before, now = checkpoint["processes"], self.trainer.world_size
-        if before != now:
+        before, now = checkpoint.get("processes"), self.trainer.world_size
+        if before not in (now, None):  # None: of an older version
             raise UserError(
                 f"stage {self.name} was begun on {before} processes and cannot go on with {now}: "
                 f"give trainer.devices={before}, or choose another run_dir"

@@ -31,7 +31,6 @@ class Backbone(nn.Module):
     Attributes:
         auxiliary: place in `conv` and channels of each inner map that a classifier of its own
             reads in training (GoogLeNet's).
-        least_cells: along a side of the map that the features read; a pyramid raises it.
         pretrained: whether weights were loaded; without, a detector must learn them first.
         fc_pretrained: whether they were for fc6 and fc7 too.
         spare: fc6 of a network of ours that reads other features, and the last layer of a
@@ -64,7 +63,6 @@ class Backbone(nn.Module):
         self.channels = fc_layers[0].in_features // fc6_grid**2 if fc_layers else channels
         self.pool = pool
         self.auxiliary: tuple[tuple[int, int], ...] = ()
-        self.least_cells = 1
         self.pretrained = False
         self.fc_pretrained = False
         self.spare: dict[str, Tensor] = {}
@@ -112,15 +110,21 @@ class Backbone(nn.Module):
                 side_px = (side_px + 2 * p - k + up) // s + 1
         return side_px
 
-    def refuse_small(self, side_px: int, option: str) -> None:
+    def refuse_small(self, side_px: int, option: str, cells: int = 1) -> None:
         """Refuse inputs too small for the network.
 
+        Args:
+            side_px: of the inputs.
+            option: that sets it.
+            cells: along a side of the map, that are needed at least.
+
         Raises:
-            UserError: their map has too few cells; names the option, and the smallest side.
+            UserError: their map has fewer cells; names the option, and the smallest side.
         """
-        cells = self.least_cells
         if self.map_side(side_px) < cells:
-            least = next(n for n in range(side_px, 100_000) if self.map_side(n) >= cells)
+            least = side_px + 1
+            while self.map_side(least) < cells:
+                least += 1
             why = f"level {cells} of the pyramid" if cells > 1 else "this network"
             raise UserError(
                 f"{option}={side_px} is too small for {why}: it needs {least} pixels a side"

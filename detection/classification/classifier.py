@@ -16,6 +16,7 @@ class ImageFeatures(Protocol):
     backbone: Backbone
     out_features: int
     sides: tuple[int, ...]  # of each grid of bins
+    least_cells: int  # along a side of a map that can be read
 
     def fc_layers(self) -> tuple[nn.Linear, nn.Linear] | None:
         """fc6, which reads the features, and fc7; None where the classifier reads them."""
@@ -34,6 +35,7 @@ class GridFeatures(nn.Module):
         self.backbone = backbone
         self.out_features = backbone.channels * backbone.fc6_grid**2
         self.sides = (backbone.fc6_grid,)
+        self.least_cells = 1  # bins repeat the cells of a smaller map
 
     def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """The backbone's."""
@@ -52,6 +54,7 @@ class AverageFeatures(nn.Module):
         self.backbone = backbone
         self.out_features = backbone.channels
         self.sides = (1,)
+        self.least_cells = 1
 
     def fc_layers(self) -> None:
         """None: the classifier reads the mean."""
@@ -152,9 +155,7 @@ class Classifier(nn.Module):
         Raises:
             UserError: there is no such layer; lists the known ones.
         """
-        if layer not in self.layers:
-            raise UserError(f"layer={layer}: there is no such layer; choose one of "
-                            f"{', '.join(self.layers)}")  # fmt: skip
+        self.refuse_unknown(layer)
         backbone = self.features.backbone
         with self.autocast(images):
             pixels = backbone.normalize(images)
@@ -167,6 +168,12 @@ class Classifier(nn.Module):
                 hidden = getattr(self, name)(hidden)
                 hidden = F.relu(hidden) if relu or name != layer else hidden
             return hidden.float()
+
+    def refuse_unknown(self, layer: str) -> None:
+        """Refuse a layer that is not one of `layers`, and list them."""
+        if layer not in self.layers:
+            raise UserError(f"layer={layer}: there is no such layer; choose one of "
+                            f"{', '.join(self.layers)}")  # fmt: skip
 
 
 def upto(backbone: Backbone, layer: str) -> nn.Sequential:

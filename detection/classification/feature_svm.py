@@ -52,11 +52,11 @@ class FeatureSVM(Classifier):
 
     @torch.no_grad()
     def activations(self, images: Tensor, layer: str, relu: bool = True) -> Tensor:
-        """See `Classifier.activations`; of "grid5" (B, C, grid, grid)."""
+        """See `Classifier.activations`; of "grid5" (B, C · grid²)."""
         if layer != GRID:
             return super().activations(images, layer, relu)
         last = [name for name in self.layers if name.startswith("conv")][-1]
-        return self.features.backbone.pool5(super().activations(images, last))
+        return self.features.backbone.pool5(super().activations(images, last)).flatten(1)
 
     def read(self, images: Tensor) -> Tensor:
         """(B, D) normalised activations; D of a convolution depends on the images' size."""

@@ -18,7 +18,7 @@ from detection.stage import Stage
 
 log = logging.getLogger(__name__)
 
-MOST = 30_000  # images: their inner products then take 7 GB
+MOST = 30_000  # images: their inner products then take 7 GB, twice where a class leaves some out
 
 
 class FeatureSVMStage(Stage):
@@ -133,7 +133,8 @@ class FeatureSVMStage(Stage):
                 self.detector.svm.bias[label] = -torch.inf
                 continue
             solver = SVC(C=self.c, kernel="precomputed", cache_size=1000)
-            solver.fit(products[np.ix_(rows, rows)], column[rows])
+            counted = products if rows.all() else products[np.ix_(rows, rows)]  # else a copy
+            solver.fit(counted, column[rows])
             weight = solver.dual_coef_[0] @ examples[np.flatnonzero(rows)[solver.support_]]
             self.detector.svm.weight[label] = torch.from_numpy(weight).float()
             self.detector.svm.bias[label] = float(solver.intercept_[0])

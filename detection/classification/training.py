@@ -68,7 +68,6 @@ class ClassificationStage(Stage):
         self.alternate = alternate
         self.batch_size = batch_size
         self.epochs = epochs
-        self.squares_per_part = squares_per_part
         self.refuse_unfit()
         squares = len(data.indices["train"]) * data.squares_per_image
         self.parts = math.ceil(squares / squares_per_part)
@@ -93,20 +92,16 @@ class ClassificationStage(Stage):
         option = "model.stages.train.sizes_px"
         if not self.sizes_px or min(self.sizes_px) < 1:
             raise UserError(f"{option} needs positive numbers")
-        self.detector.features.backbone.refuse_small(min(self.sizes_px), option)
+        features = self.detector.features
+        features.backbone.refuse_small(min(self.sizes_px), option, features.least_cells)
         if self.data.indices["train"].multi_label:
             raise UserError(
                 f"data={self.data.name} shows several classes in an image: model=feature_svm "
                 "learns them"
             )
-        if self.squares_per_part < self.batch_size:
-            raise UserError(
-                f"model.stages.train.squares_per_part={self.squares_per_part} is less than a batch "
-                f"of {self.batch_size}"
-            )
 
     def trainer_options(self) -> dict[str, Any]:
-        """A new order of the images in each epoch."""
+        """An epoch of Lightning's is a part of ours; each has batches of its own."""
         return {
             "max_epochs": self.epochs * self.parts,
             "max_steps": -1 if self.max_steps is None else self.max_steps,

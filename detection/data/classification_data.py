@@ -65,7 +65,7 @@ class ClassificationData(pl.LightningDataModule):
         mirror_too: and each of them mirrored.
         side_px: the shorter side that images are scaled to; much larger JPEGs are decoded at a
             part of their size.
-        val_images: at most so many test images are looked at after each epoch.
+        val_images: at most so many test images are looked at after each epoch, or part of one.
         num_workers: processes that decode images, for each process that trains.
         cache: folder of the indices.
     """

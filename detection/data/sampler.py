@@ -58,7 +58,7 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         part: of the epoch, and how many there are; together they are the whole.
 
     Raises:
-        UserError: there are fewer images than processes.
+        UserError: there are fewer images than processes, or batches than parts.
     """
 
     def __init__(
@@ -76,6 +76,11 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         self.batch_size = min(batch_size, length // self.world)
         steps = self.length // (self.batch_size * self.world)
         number, count = part
+        if steps < count:
+            raise UserError(
+                f"an epoch of {steps} batches has no {count} parts: raise "
+                "model.stages.train.squares_per_part"
+            )
         self.steps = range(steps * number // count, steps * (number + 1) // count)
 
     def __len__(self) -> int:

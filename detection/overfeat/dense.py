@@ -156,6 +156,16 @@ def dense_sizes(classifier: Classifier, height: int, width: int) -> list[tuple[s
     ]
 
 
+def is_size(size: object) -> bool:
+    """Whether a scale is given as height and width, or as the length of the shorter side.
+
+    >>> is_size([245, 245]), is_size(245), is_size([245]), is_size("ab"), is_size(True)
+    (True, True, False, False, False)
+    """
+    sides = size if isinstance(size, list | tuple) else [size, size]
+    return len(sides) == 2 and all(type(side) is int for side in sides)
+
+
 class DenseViews:
     """Whole images at several scales, each read densely; the spatial maximum counts.
 
@@ -172,8 +182,7 @@ class DenseViews:
     def __init__(
         self, *, sizes: Sequence[Sequence[int] | int], flip: bool, fine: bool, softmax: bool
     ) -> None:
-        pairs = [s for s in sizes if not isinstance(s, int)]
-        if not sizes or any(not isinstance(s, Sequence) or len(s) != 2 for s in pairs):
+        if not sizes or not all(map(is_size, sizes)):
             raise UserError(
                 "views: sizes needs pairs of height and width, such as [[245, 245]], or lengths "
                 "of the shorter side, such as [245]"

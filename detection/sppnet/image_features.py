@@ -25,7 +25,7 @@ class PyramidFeatures(nn.Module):
         self.pyramid = SpatialPyramidPooling(levels, bins)
         self.out_features = backbone.channels * sum(n * n for n in levels)
         self.sides = self.pyramid.levels
-        backbone.least_cells = max(levels)
+        self.least_cells = max(levels)
 
     def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """fc6 on the pyramid, and fc7."""

@@ -1,34 +1,20 @@
-"""Classifiers, their views, their training, committees."""
-
-from functools import partial
-from types import SimpleNamespace
+"""Classifiers, their views, committees."""
 
 import numpy as np
 import pytest
 import torch
+from small_spp import INPUT, small, spp
 from torchvision.models import alexnet as torchvision_alexnet
 
 from detection.backbones.alexnet import alexnet
-from detection.backbones.zf5 import zf5
 from detection.classification.classifier import Classifier, GridFeatures
 from detection.classification.committee import Committee
 from detection.classification.feature_svm import FeatureSVM
 from detection.classification.testing import refuse_other_inputs
-from detection.classification.training import ClassificationStage
 from detection.classification.views import CropViews, ViewSet, WholeViews, with_shorter_side
 from detection.errors import UserError
 from detection.metrics.top_k import TopKErrors
-from detection.regions.schedules import drops
 from detection.sppnet.image_features import PyramidFeatures
-
-INPUT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "weights": None}
-small = partial(zf5, width=0.05, padding="paper", normalization="channel", input_px=64, **INPUT)
-
-
-def spp(classes=6, levels=(2, 1), seed=0):
-    torch.manual_seed(seed)
-    features = PyramidFeatures(small(), levels=levels, bins="adaptive")
-    return Classifier(features, classes, precision="float32").eval()
 
 
 def image(height=90, width=130, seed=0):
@@ -154,89 +140,6 @@ def test_top_k_errors_are_torchmetrics(classes):
     assert confusion.sum() == 50
     assert confusion[labels[0], scores[0].argmax()] >= 1
     assert 1 - confusion.trace() / 50 == pytest.approx(float(found["top1_error"]))
-
-
-class Index:
-    """Of thirty images, ten squares each."""
-
-    multi_label = False
-
-    def __len__(self):
-        return 30
-
-
-def training(**changes):
-    options = {
-        "sizes_px": [64, 48],
-        "alternate": "epoch",
-        "batch_size": 4,
-        "epochs": 4,
-        "squares_per_part": 100,
-        "optimizer": partial(torch.optim.SGD, lr=0.1),
-        "schedule": partial(drops, at=[0.5], factor=0.5),
-        "dropout": 0.0,
-        "clip_norm": None,
-        "auxiliary_weight": 0.3,
-        "max_steps": None,
-    }
-    index = Index()
-    index.multi_label = changes.pop("multi_label", False)
-    data = SimpleNamespace(
-        name="some", side_px=80, indices={"train": index}, squares_per_image=10
-    )  # fmt: skip
-    return ClassificationStage(changes.pop("net", None) or spp(), data, **{**options, **changes})
-
-
-@pytest.mark.parametrize(
-    ("alternate", "sizes"), [("epoch", [64, 64, 48, 48, 64]), ("step", [64, 48, 64, 48, 64])]
-)
-def test_sizes_alternate_by_epoch_or_step(alternate, sizes):
-    """SPP-net, 2.3; a function of the step's number, so that all processes agree."""
-    stage = training(alternate=alternate, squares_per_part=1000)
-    found = []
-    for step in range(5):
-        stage._trainer = SimpleNamespace(current_epoch=step // 2, global_step=step)
-        found.append(stage.size_now())
-    assert found == sizes
-
-
-def test_long_epochs_have_parts():
-    """Whole epochs alternate the size; three parts of 100 squares each make one."""
-    stage = training()
-    assert stage.trainer_options()["max_epochs"] == 4 * 3
-    found = []
-    for number in range(7):
-        stage._trainer = SimpleNamespace(current_epoch=number, global_step=0)
-        found.append(stage.size_now())
-    assert found == [64, 64, 64, 48, 48, 48, 64]
-    with pytest.raises(UserError, match="squares_per_part=3 is less than a batch of 4"):
-        training(squares_per_part=3)
-
-
-def test_the_smaller_size_is_the_resized_crop(monkeypatch):
-    """SPP-net, 2.3: the same content at 48 as at 64, not a smaller crop."""
-    stage = training(sizes_px=[48])
-    stage._trainer = SimpleNamespace(current_epoch=0, global_step=0)
-    monkeypatch.setattr(stage, "log", lambda *_, **__: None)
-    seen = []
-    stage.detector.forward = lambda images, dropout: seen.append(images) or torch.zeros(2, 6)
-    squares = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
-    squares[:, :, :32] = 255
-    stage.training_step((squares, torch.tensor([0, 1])), 0)
-    assert seen[0].shape == (2, 3, 48, 48)
-    assert seen[0][:, :, :23].min() > 0.99
-    assert seen[0][:, :, 25:].max() < 0.01
-
-
-def test_bad_sizes_and_data_are_refused():
-    with pytest.raises(UserError, match="sizes_px needs positive numbers"):
-        training(sizes_px=[])
-    with pytest.raises(UserError, match=r"sizes_px=12 is too small .* it needs \d+ pixels"):
-        training(sizes_px=[64, 12])
-    with pytest.raises(UserError, match=r"sizes_px=32 is too small for level 3 of the pyramid"):
-        training(net=spp(levels=(3, 1)), sizes_px=[64, 32])
-    with pytest.raises(UserError, match="several classes in an image: model=feature_svm"):
-        training(multi_label=True)
 
 
 def test_the_smallest_side_is_told():

@@ -103,8 +103,8 @@ def test_the_grid_is_a_layer_and_there_are_no_logits():
     """The extractor gives what the SVMs learnt from, and not what was never trained."""
     detector = network("grid5")
     assert detector.default_layer == "grid5"
-    maps = detector.activations(torch.rand(1, 3, 128, 128), "grid5")
-    assert maps.flatten(1).shape[1] == detector.svm.in_features
+    grid = detector.activations(torch.rand(1, 3, 128, 128), "grid5")
+    assert grid.shape == (1, detector.svm.in_features)
     with pytest.raises(UserError, match="layer=logits: there is no such layer"):
         detector.activations(torch.rand(1, 3, 128, 128), "logits")
 

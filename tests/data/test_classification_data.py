@@ -58,6 +58,8 @@ def test_the_parts_of_an_epoch_are_the_whole():
         parts = [list(ShuffledBatches(23, 3, 3, (rank, 2), (n, 2))) for n in range(2)]
         assert parts[0] + parts[1] == whole
         assert all(parts)
+    with pytest.raises(UserError, match=r"of 3 batches has no 4 parts: raise .*squares_per_part"):
+        ShuffledBatches(23, 3, 3, (0, 2), (0, 4))
 
 
 def test_few_images_are_shared_out_too():

@@ -1,5 +1,6 @@
 """Whole runs of classifiers: training, resuming, views, committees, two processes, bad input."""
 
+import csv
 import json
 
 import pytest
@@ -48,6 +49,15 @@ def test_a_run_leaves_all_that_it_should(finished):
         "triangle",
     ):
         assert words in page
+
+
+def test_guesses_are_written_for_each_image(finished):
+    with (finished / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["image"] for row in rows}) == 24
+    assert all(row["image"].split("/")[-2] == row["class"] for row in rows)
+    wrong = sum(row["class"] != row["guess_1"] for row in rows)
+    assert wrong / 24 == pytest.approx(figures(finished)["test/top1_error"])
 
 
 def test_other_views_and_committees(finished, tmp_path, paths):

@@ -173,6 +173,8 @@ def test_views_are_scaled_turned_and_mirrored(accurate):
         ([240, 245, 281], r"come to \[\(245,\), \(281,\)\].*leave out those"),
         ([245.5], "sizes needs pairs"),
         ([[1, 2, 3]], "sizes needs pairs"),
+        (["ab"], "sizes needs pairs"),
+        ([[245, "x"]], "sizes needs pairs"),
     ],
 )
 def test_scales_that_cannot_be(accurate, sizes, message):
