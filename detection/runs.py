@@ -23,7 +23,7 @@ from detection.checkpoints import (
 )
 from detection.classification.classifier import Classifier
 from detection.classification.committee import Committee
-from detection.classification.testing import ClassificationTest
+from detection.classification.testing import ClassificationTest, try_views
 from detection.data.classification_data import ClassificationData
 from detection.data.detection_data import DetectionData
 from detection.detection_stage import DetectionStage
@@ -92,6 +92,8 @@ def train_once(
         if detectors:
             pl.seed_everything(seed, workers=True, verbose=False)
         detector = make_detector(parts, len(data.class_names))
+        if isinstance(detector, Classifier) and isinstance(data, ClassificationData):
+            try_views(build(parts["views"]), detector, data.side_px)
         seconds.update(run_stages({**config, "seed": seed}, folder, detector, data, parts, loggers))
         detectors[folder] = detector
     outcome = test(config, run_dir, as_one(list(detectors.values())), data, parts["views"], loggers)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -11,7 +12,7 @@ from detection.classification.classifier import Classifier
 from detection.classification.committee import Committee
 from detection.classification.feature_svm import FeatureSVM
 from detection.classification.views import ViewSet
-from detection.data.classification_data import ClassificationData, Viewed
+from detection.data.classification_data import ClassificationData, Viewed, as_tensor
 from detection.errors import UserError
 from detection.metrics.top_k import TopKErrors
 from detection.metrics.voc_ap import PRCurve
@@ -77,6 +78,24 @@ class ClassificationTest(Stage):
         self.confusion = self.errors.confusion(self.table)
         self.figures = {k: float(v) for k, v in self.errors.summary(self.table).items()}
         self.log("test/top1_error", self.figures["top1_error"], rank_zero_only=True)
+
+
+def try_views(views: ViewSet, classifier: Classifier, side_px: int) -> None:
+    """Look at a black image: views that do not fit the network are told before it is trained.
+
+    Args:
+        views: of the test.
+        classifier: before training.
+        side_px: shorter side of training images.
+
+    Raises:
+        UserError: whatever does not fit.
+    """
+    views.fit(side_px, classifier.features.backbone)
+    black = np.zeros((views.decode_px, views.decode_px, 3), np.uint8)
+    training = classifier.training
+    views.scores(classifier.eval(), [[[as_tensor(v) for v in kind] for kind in views(black)]])
+    classifier.train(training)  # Lightning leaves modes as they are
 
 
 def refuse_other_inputs(members: Sequence[Any]) -> None:

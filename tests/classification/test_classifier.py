@@ -10,7 +10,7 @@ from detection.backbones.alexnet import alexnet
 from detection.classification.classifier import Classifier, GridFeatures
 from detection.classification.committee import Committee
 from detection.classification.feature_svm import FeatureSVM
-from detection.classification.testing import refuse_other_inputs
+from detection.classification.testing import refuse_other_inputs, try_views
 from detection.classification.views import CropViews, ViewSet, WholeViews, with_shorter_side
 from detection.errors import UserError
 from detection.metrics.top_k import TopKErrors
@@ -148,6 +148,15 @@ def test_the_smallest_side_is_told():
     assert backbone.maps(torch.zeros(1, 3, least, least)).shape[2:] == (1, 1)
     with pytest.raises(UserError, match=f"resize_px=5 is too small.* {least} pixels"):
         WholeViews(resize_px=5, flip=False).fit(80, backbone)
+
+
+def test_views_are_tried_before_training():
+    """The network's mode stays, for Lightning would train it as it finds it."""
+    net = spp(levels=(2, 1)).train()
+    try_views(ViewSet({"whole": WholeViews(resize_px=None, flip=True)}), net, 64)
+    assert net.training
+    with pytest.raises(UserError, match="level 2 of the pyramid is larger than the map of 1×1"):
+        try_views(ViewSet({"whole": WholeViews(resize_px=30, flip=False)}), net, 64)
 
 
 def test_a_level_larger_than_the_map_is_refused():

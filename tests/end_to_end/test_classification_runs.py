@@ -148,3 +148,4 @@ def test_a_mistake_takes_one_line(tmp_path, paths):
     assert result.returncode == 2
     assert "only a network whose fc6 reads one grid can be read densely" in result.stderr
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "stages").exists()  # told before anything is trained
