@@ -194,7 +194,7 @@ class AugmentedImages(Dataset[Labelled]):
         pixels = self.scale(image=read_reduced(self.index.path(row), self.side_px))["image"]
         self.augmentation.set_random_seed(seed)
         squares = [self.augmentation(image=pixels)["image"] for _ in range(self.count)]
-        images = torch.stack([as_tensor(s) for s in squares])
+        images = as_tensor(np.stack(squares))
         if self.mirror_too:
             images = torch.cat([images, images.flip(-1)])
         label = torch.tensor(int(self.index.labels[row]))
@@ -223,8 +223,8 @@ class ViewedImages(Dataset[Any]):
 
 
 def as_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, 3) array → (3, H, W) tensor."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    """(..., H, W, 3) → (..., 3, H, W); channels still lie last in memory, as networks want them."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, -3)
 
 
 def join_labelled(items: list[Labelled]) -> Labelled:
