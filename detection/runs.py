@@ -92,7 +92,8 @@ def train_once(
         if detectors:
             pl.seed_everything(seed, workers=True, verbose=False)
         detector = make_detector(parts, len(data.class_names))
-        if isinstance(detector, Classifier) and isinstance(data, ClassificationData):
+        first = not detectors  # the others of a committee are like it
+        if first and isinstance(detector, Classifier) and isinstance(data, ClassificationData):
             try_views(build(parts["views"]), detector, data.side_px)
         seconds.update(run_stages({**config, "seed": seed}, folder, detector, data, parts, loggers))
         detectors[folder] = detector

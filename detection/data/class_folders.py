@@ -90,11 +90,10 @@ def first_folder(root: Path, names: Sequence[str]) -> Path:
 def image_names(folder: Path) -> list[str]:
     """Names of the images in a folder, sorted."""
     with os.scandir(folder) as entries:
-        found = {entry.name: entry.is_file() for entry in entries}
-    suffixes = IMAGE_SUFFIXES
-    images = sorted(n for n, file in found.items() if file and n.lower().endswith(suffixes))
+        found = sorted((entry.name, entry.is_file()) for entry in entries)
+    images = [name for name, file in found if file and name.lower().endswith(IMAGE_SUFFIXES)]
     if len(images) < len(found):
-        others = sorted(set(found) - set(images))
+        others = sorted({name for name, _ in found} - set(images))
         log.warning(
             "%s: %d files or folders are no images (%s), such as %s: left out",
             folder, len(others), " ".join(IMAGE_SUFFIXES), others[0],
