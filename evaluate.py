@@ -3,15 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from detection.command_line import run
-from detection.config_check import check_config
+from detection.config.check import check_config
+from detection.config.command import run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float | None:
     """Check the config first, for what follows takes seconds to import."""
     check_config(cfg)
-    from detection.runs import evaluate
+    from detection.runs.train import evaluate
 
     return evaluate(cfg)
 

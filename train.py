@@ -3,9 +3,9 @@
 import hydra
 from omegaconf import DictConfig
 
-from detection.command_line import run
-from detection.config_check import check_config
-from detection.sweeps import needs_own_process, run_trial
+from detection.config.check import check_config
+from detection.config.command import run
+from detection.runs.trial import needs_own_process, run_trial
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> float | None:
     check_config(cfg)
     if needs_own_process(cfg):
         return run_trial(cfg)
-    from detection.runs import train
+    from detection.runs.train import train
 
     return train(cfg)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from detection.data.class_balance import balanced_halves, imbalance
+from detection.data.ilsvrc.class_balance import balanced_halves, imbalance
 
 IMAGES, CLASSES, CANDIDATES, MOVES = 20_121, 200, 30, 3000
 

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.timing import seconds
 from detection.backbones.overfeat import overfeat_accurate
 from detection.classification.classifier import Classifier, GridFeatures
-from detection.memory import keep_freed_memory
 from detection.overfeat.dense import dense_logits
+from detection.runtime.memory import keep_freed_memory
 
 HEIGHT, WIDTH, INPUT = 461, 569, 221
 STEP = 12  # pixels between two windows

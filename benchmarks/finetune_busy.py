@@ -14,15 +14,15 @@ import pytorch_lightning as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from detection.rcnn import features as rcnn_features
 from hydra import compose, initialize_config_dir
 
 from detection.backbones.backbone import Backbone
-from detection.build import build
-from detection.checkpoints import make_detector
-from detection.memory import keep_freed_memory
-from detection.rcnn import features as rcnn_features
-from detection.run_config import plain
-from detection.runs import read_data
+from detection.config.build import build
+from detection.disk.checkpoints import make_detector
+from detection.runs.resume import plain
+from detection.runs.train import read_data
+from detection.runtime.memory import keep_freed_memory
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 STEPS, NOT_COUNTED = 14, 2

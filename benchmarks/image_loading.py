@@ -22,8 +22,8 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import compare
-from detection.data.class_folders import ClassFolders
 from detection.data.classification_data import AugmentedImages
+from detection.data.folders.class_folders import ClassFolders
 from detection.data.image_index import open_index
 
 IMAGES = 100

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import seconds
-from detection.memory import keep_freed_memory
+from detection.runtime.memory import keep_freed_memory
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import seconds
-from detection.data.draw_shapes import draw_shapes
+from detection.data.shapes.draw import draw_shapes
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.store import open_store
 

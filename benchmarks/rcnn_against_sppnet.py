@@ -16,10 +16,10 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.timing import seconds
 from benchmarks.warp import some_boxes
-from detection.checkpoints import make_detector
-from detection.memory import keep_freed_memory
+from detection.disk.checkpoints import make_detector
 from detection.regions.warp import warp_regions
-from detection.run_config import plain
+from detection.runs.resume import plain
+from detection.runtime.memory import keep_freed_memory
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 FIVE = "model.features.scales_px=[480,576,688,864,1200]"

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hydra import compose, initialize_config_dir
 
-from detection.build import build
+from detection.config.build import build
 from detection.regions.row_files import RowFiles
-from detection.run_config import plain
+from detection.runs.resume import plain
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 IMAGES, KEPT, DIMENSIONS, CLASSES, POSITIVES = 5000, 200, 4096, 20, 250

@@ -17,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hydra import compose, initialize_config_dir
 
 from benchmarks.timing import seconds
-from detection.checkpoints import make_detector
-from detection.data.draw_shapes import ShapesOptions, draw_image
-from detection.images import read_image
-from detection.memory import keep_freed_memory
-from detection.run_config import plain
+from detection.data.shapes.draw import ShapesOptions, draw_image
+from detection.disk.checkpoints import make_detector
+from detection.disk.images import read_image
+from detection.runs.resume import plain
+from detection.runtime.memory import keep_freed_memory
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 RUNS = 5

@@ -16,13 +16,13 @@ from benchmarks.timing import compare
 from detection.backbones.zf5 import zf5
 from detection.classification.classifier import Classifier
 from detection.classification.training import ClassificationStage
-from detection.data.class_folders import ClassFolders
 from detection.data.classification_data import ClassificationData
-from detection.data.draw_shapes_cls import draw_shapes_cls
-from detection.memory import keep_freed_memory
-from detection.regions.schedules import drops
+from detection.data.folders.class_folders import ClassFolders
+from detection.data.shapes.draw_single import draw_shapes_cls
+from detection.runs.trainer import make_trainer
+from detection.runtime.memory import keep_freed_memory
 from detection.sppnet.image_features import PyramidFeatures
-from detection.trainers import make_trainer
+from detection.training.schedules import drops
 
 INPUT = 112
 TRAINER = {

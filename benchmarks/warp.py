@@ -15,8 +15,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import compare, seconds
-from detection.memory import keep_freed_memory
 from detection.regions.warp import Warp, rectangles, sample_on_device, warp_regions
+from detection.runtime.memory import keep_freed_memory
 
 WARP = Warp(227, 16)
 SIZE = (375, 500)

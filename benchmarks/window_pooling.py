@@ -10,7 +10,7 @@ from torchvision.ops import roi_pool
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import compare
-from detection.memory import keep_freed_memory
+from detection.runtime.memory import keep_freed_memory
 from detection.sppnet.window_pooling import pool_windows
 
 LEVELS = (6, 3, 2, 1)

@@ -5,16 +5,15 @@ Options are those of train.py; `input=245x245` is another input than the network
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from rich.console import Console, Group
 from rich.table import Table
 
-from detection.command_line import run
+from detection.config.command import run
+from detection.config.plain import CONF
 from detection.errors import UserError
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 CLASSES = 1000  # ImageNet's
 CLASSIFIER = "detection.classification.classifier.Classifier"
 
@@ -31,10 +30,10 @@ def describe(words: Sequence[str]) -> Group:
     import torch
 
     from detection.backbones.facts import facts
-    from detection.checkpoints import make_detector
     from detection.classification.classifier import Classifier
+    from detection.config.plain import plain
+    from detection.disk.checkpoints import make_detector
     from detection.overfeat.dense import dense_sizes
-    from detection.run_config import plain
 
     size = [word.removeprefix("input=") for word in words if word.startswith("input=")]
     given = [word for word in words if not word.startswith("input=")]

@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from detection.command_line import run
+from detection.config.command import run
+from detection.disk.images import IMAGE_SUFFIXES
 from detection.errors import UserError
-from detection.images import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +102,8 @@ def extract(options: ExtractOptions) -> list[str]:
     Raises:
         UserError: a mistake in the options, or a bad image where on_error=stop.
     """
-    from detection.extraction import FolderImages, join_parts, load_classifier, save_part
-    from detection.progress import progress
+    from detection.runs.features import FolderImages, join_parts, load_classifier, save_part
+    from detection.runtime.progress import progress
 
     classifier, side_px = load_classifier(options.ckpt, options.device, options.side_px)
     layer = options.layer or classifier.default_layer

@@ -6,18 +6,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from PIL import Image
 
 from detection.data.detection_data import DetectionData
-from detection.data.draw_shapes import draw_shapes
-from detection.data.sources import existing_folder
-from detection.data.voc_annotation import VOCAnnotation, VOCObject
-from detection.data.voc_folder import VOCFolder
-from detection.data.voc_writer import annotation_xml, write_lists
+from detection.data.shapes.draw import draw_shapes
+from detection.data.voc.annotation import VOCAnnotation, VOCObject
+from detection.data.voc.folder import VOCFolder
+from detection.data.voc.release import existing_folder
+from detection.data.voc.writer import annotation_xml, write_lists
 from detection.metrics import VOCMeanAveragePrecision
 from detection.proposals.selective_search import SelectiveSearch
 
 ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+EXPERIMENTS = [
+    str(p.relative_to(CONF / "experiment").with_suffix(""))
+    for p in sorted((CONF / "experiment").rglob("*.yaml"))
+    if not p.stem.startswith("_")
+]
+GROUPS = ("model", "data", "backbone", "trainer", "logger", "callbacks", "recipe", "paths", "debug")
+CHOICES = [f"{g}={p.stem}" for g in GROUPS for p in sorted((CONF / g).glob("*.yaml"))]
 TEST_DATA = Path(os.environ.get("DETECTION_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -26,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
         torch.set_num_threads(1)
+
+
+def composed(*overrides: str, name: str = "train") -> DictConfig:
+    """A config as the command line composes it."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, list(overrides))
 
 
 def real_data(name: str) -> Path:

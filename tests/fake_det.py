@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detection.data.ilsvrc_det import det_classes
+from detection.data.ilsvrc.detection import det_classes
 
 WNIDS = list(det_classes())
 Box = tuple[str, int, int, int, int]  # wnid, and 0-based inclusive corners

@@ -14,7 +14,7 @@ from detection.classification.testing import BATCH
 from detection.classification.views import ViewSet
 from detection.data.classification_data import ClassificationData, Viewed
 from detection.errors import UserError
-from detection.stage import Stage
+from detection.training.stage import Stage
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from detection.classification.classifier import Classifier
-from detection.classification.committee import Committee
 from detection.classification.feature_svm import FeatureSVM
 from detection.classification.views import ViewSet
+from detection.combine.ensemble import Committee
 from detection.data.classification_data import ClassificationData, Viewed, as_tensor
 from detection.errors import UserError
 from detection.metrics.top_k import TopKErrors
 from detection.metrics.voc_ap import PRCurve
 from detection.metrics.voc_classification import VOCClassificationAP
-from detection.stage import Stage
+from detection.training.stage import Stage
 
 BATCH = 16  # images whose views go through the network together
 

@@ -16,7 +16,7 @@ from detection.classification.classifier import Classifier
 from detection.classification.views import CropViews, ViewSet
 from detection.data.classification_data import ClassificationData, Labelled, Viewed
 from detection.errors import UserError
-from detection.stage import Stage, mixed
+from detection.training.stage import Stage, mixed
 
 
 class ClassificationStage(Stage):

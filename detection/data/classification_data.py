@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from detection.data.image_index import ImageIndex, ImageListing, open_index
-from detection.data.sampler import ShardSampler, ShuffledBatches, ranks
-from detection.images import read_reduced
+from detection.data.samplers import ShardSampler, ShuffledBatches, ranks
+from detection.disk.images import read_reduced
 
 log = logging.getLogger(__name__)
 

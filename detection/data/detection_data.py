@@ -8,12 +8,12 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from detection.data.sampler import ShardSampler, ranks
+from detection.data.samplers import ShardSampler, ranks
 from detection.data.samples import BadBoxes, DetectionDataset, ImageFolder, Sample
 from detection.errors import UserError
 from detection.metrics import VOCMeanAveragePrecision
 from detection.metrics.voc_ap import Interpolation
-from detection.proposals.original_boxes import MatBoxes
+from detection.proposals.published import MatBoxes
 from detection.proposals.recall import ProposalRecall, recall_report
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.store import open_store

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.disk.files import read_json, write_json
 from detection.errors import UserError
-from detection.files import read_json, write_json
-from detection.progress import progress
+from detection.runtime.progress import progress
 
 log = logging.getLogger(__name__)
 

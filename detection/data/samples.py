@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detection.data.voc_annotation import VOCAnnotation, VOCObject
+from detection.data.voc.annotation import VOCAnnotation, VOCObject
+from detection.disk.images import read_image
 from detection.errors import UserError
-from detection.images import read_image
-from detection.proposals.original_boxes import MatBoxes
+from detection.proposals.published import MatBoxes
 from detection.proposals.store import ProposalStore
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.disk.files import replacing
+from detection.disk.images import read_image
 from detection.errors import UserError
-from detection.files import replacing
-from detection.images import read_image
-from detection.progress import progress
+from detection.runtime.progress import progress
 
 Part = tuple[Path, Sequence[Path]]
 Search = Callable[[Any], NDArray[np.float32]]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.disk.files import read_json, replacing, write_json
 from detection.errors import UserError
-from detection.files import read_json, replacing, write_json
 from detection.proposals.pool import find_all
 
 log = logging.getLogger(__name__)

@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader
 
 from detection.boxes import best_overlaps, encode
 from detection.data.detection_data import DetectionData
-from detection.detection_stage import DetectionStage
 from detection.regions.detector import RegionDetector
 from detection.regions.feature_cache import FeatureCache, find_features
-from detection.regions.gather import gather_in_order, my_share
 from detection.regions.region_reader import ImageRegions, RegionReader
 from detection.regions.ridge import fit_ridge
 from detection.regions.row_files import Ids, RowFiles
+from detection.runtime.distributed import gather_in_order, my_share
+from detection.training.detection_stage import DetectionStage
 
 BLOCK_ROWS = 8192  # rows of features brought into memory at a time
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.data.samples import DetectionDataset
+from detection.disk.files import read_json, replacing, write_json
 from detection.errors import UserError
-from detection.files import read_json, replacing, write_json
-from detection.progress import progress
 from detection.regions.detector import LAYERS, Layer, RegionDetector
-from detection.regions.gather import my_share, wait_for_all
 from detection.regions.prepared import PreparedImages
+from detection.runtime.distributed import my_share, wait_for_all
+from detection.runtime.progress import progress
 
 log = logging.getLogger(__name__)
 

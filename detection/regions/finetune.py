@@ -13,9 +13,9 @@ from detection.data.detection_data import DetectionData
 from detection.regions.detector import RegionDetector
 from detection.regions.prepared import PreparedImages
 from detection.regions.sampling import Windows, draw
-from detection.regions.schedules import drops
 from detection.regions.window_training import WindowTraining
-from detection.stage import mixed
+from detection.training.schedules import drops
+from detection.training.stage import mixed
 
 Batch = tuple[Tensor, Tensor, str]  # features (R, D), labels (R,), ids of the images
 

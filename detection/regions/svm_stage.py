@@ -9,11 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from detection.data.detection_data import DetectionData
-from detection.detection_stage import DetectionStage
 from detection.errors import UserError
 from detection.regions.detector import RegionDetector
 from detection.regions.feature_cache import FeatureCache, open_features
-from detection.regions.gather import gather_in_order, my_share
 from detection.regions.region_reader import ImageRegions, RegionReader
 from detection.regions.row_files import Ids, RowFiles
 from detection.regions.svm import (
@@ -23,6 +21,8 @@ from detection.regions.svm import (
     hard_negatives,
 )
 from detection.regions.svm_solver import Problem, solve_all
+from detection.runtime.distributed import gather_in_order, my_share
+from detection.training.detection_stage import DetectionStage
 
 log = logging.getLogger(__name__)
 

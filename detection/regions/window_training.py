@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detection.data.detection_data import DetectionData
-from detection.detection_stage import DetectionStage
 from detection.regions.detector import RegionDetector
 from detection.regions.sampling import WindowRule, Windows, label_windows
-from detection.regions.schedules import Length
+from detection.training.detection_stage import DetectionStage
+from detection.training.schedules import Length
 
 Tables = tuple[Windows, Windows]  # all object windows and all background windows
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.data.samples import DetectionDataset
-from detection.images import read_image
+from detection.disk.images import read_image
 from detection.metrics.voc_ap import Judgement, PRCurve
 
 COLOURS = {"right": (34, 160, 84), "false": (222, 57, 57), "missed": (245, 166, 35)}

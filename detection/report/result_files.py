@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from detection.files import replacing, write_text
+from detection.disk.files import replacing, write_text
 
 
 def write_detections(

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from detection.data.crops import Augmentation, Crop, ObjectCrops
 from detection.data.detection_data import DetectionData
-from detection.detection_stage import DetectionStage
+from detection.data.object_crops import Augmentation, Crop, ObjectCrops
 from detection.errors import UserError
 from detection.regions.detector import RegionDetector
-from detection.regions.schedules import one_cycle
 from detection.sppnet.features import SPPFeatures
-from detection.stage import mixed
+from detection.training.detection_stage import DetectionStage
+from detection.training.schedules import one_cycle
+from detection.training.stage import mixed
 
 Batch = tuple[Tensor, Tensor, Tensor, list[str]]  # (B, 3, S, S), (R, 5) windows, (R,), ids
 

@@ -11,7 +11,7 @@ from detection.backbones.averaged import googlenet
 from detection.classification.auxiliary import outputs_of
 from detection.classification.classifier import AverageFeatures, Classifier
 from detection.classification.training import ClassificationStage
-from detection.regions.schedules import drops
+from detection.training.schedules import drops
 
 
 class Images:

@@ -8,10 +8,10 @@ from torchvision.models import alexnet as torchvision_alexnet
 
 from detection.backbones.alexnet import alexnet
 from detection.classification.classifier import Classifier, GridFeatures
-from detection.classification.committee import Committee
 from detection.classification.feature_svm import FeatureSVM
 from detection.classification.testing import refuse_other_inputs, try_views
 from detection.classification.views import CropViews, ViewSet, WholeViews, with_shorter_side
+from detection.combine.ensemble import Committee
 from detection.errors import UserError
 from detection.metrics.top_k import TopKErrors
 from detection.sppnet.image_features import PyramidFeatures

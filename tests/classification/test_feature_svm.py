@@ -12,13 +12,13 @@ from detection.backbones.zf5 import zf5
 from detection.classification.feature_svm import FeatureSVM
 from detection.classification.svm_stage import FeatureSVMStage
 from detection.classification.views import CropViews, ViewSet, WholeViews
-from detection.data.class_folders import ClassFolders
 from detection.data.classification_data import ClassificationData
-from detection.data.draw_shapes_cls import draw_shapes_cls
+from detection.data.folders.class_folders import ClassFolders
+from detection.data.shapes.draw_single import draw_shapes_cls
 from detection.errors import UserError
 from detection.metrics.voc_classification import VOCClassificationAP, curve_of
+from detection.runs.trainer import make_trainer
 from detection.sppnet.image_features import PyramidFeatures
-from detection.trainers import make_trainer
 
 TRAINER = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu"}
 

@@ -14,11 +14,11 @@ from detection.classification.classifier import Classifier
 from detection.classification.testing import ClassificationTest
 from detection.classification.training import ClassificationStage
 from detection.classification.views import CropViews, ViewSet, WholeViews
-from detection.data.class_folders import ClassFolders
 from detection.data.classification_data import ClassificationData
-from detection.regions.schedules import one_cycle
+from detection.data.folders.class_folders import ClassFolders
+from detection.runs.trainer import make_trainer
 from detection.sppnet.image_features import PyramidFeatures
-from detection.trainers import make_trainer
+from detection.training.schedules import one_cycle
 
 TRAINER = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu", "limit_val_batches": 0}
 KINDS = ("columns", "diagonals", "rows", "spots")  # each its own mirror image, as a kind

@@ -9,7 +9,7 @@ from small_spp import spp
 
 from detection.classification.training import ClassificationStage
 from detection.errors import UserError
-from detection.regions.schedules import drops
+from detection.training.schedules import drops
 
 
 class Index:

@@ -95,11 +95,11 @@ def test_svms_on_two_processes(finished, tmp_path, paths):
 
 def test_a_detector_starts_from_a_classifier(finished, tmp_path):
     """Its convolutions, and fc6 and fc7 where its pyramid is the same."""
+    from conftest import CONF
     from hydra import compose, initialize_config_dir
-    from test_config import CONF
 
-    from detection.checkpoints import make_detector
-    from detection.run_config import plain
+    from detection.config.plain import plain
+    from detection.disk.checkpoints import make_detector
 
     options = ["backbone=zf5", "backbone.width=0.05", f"backbone.weights={finished}/detector.ckpt"]
     with initialize_config_dir(str(CONF), version_base="1.3"):

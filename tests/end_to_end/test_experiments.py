@@ -5,17 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-from conftest import FakeVOC
+from conftest import CONF, EXPERIMENTS, FakeVOC
 from fake_cls import kaggle, write_image
 from fake_det import small_det
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
-from test_config import CONF, EXPERIMENTS
 
-from detection.data.voc_annotation import VOCObject
-from detection.files import read_json
-from detection.runs import train
+from detection.data.voc.annotation import VOCObject
+from detection.disk.files import read_json
+from detection.runs.train import train
 
 QUICK = (
     "overfeat/table2/fast_1_scale_fine",

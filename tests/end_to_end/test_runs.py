@@ -13,7 +13,7 @@ import pytest
 from commands import TINY, command, figures, kill_when, run
 from conftest import ROOT
 
-from detection.data.draw_shapes import draw_shapes
+from detection.data.shapes.draw import draw_shapes
 
 
 @pytest.fixture(scope="session")
@@ -162,7 +162,7 @@ def test_loss_that_is_not_finite_stops_and_names_images(paths, tmp_path):
 
 
 def test_detector_of_other_classes_is_refused(finished, tmp_path, fake_voc):
-    from detection.data.voc_annotation import VOCObject
+    from detection.data.voc.annotation import VOCObject
 
     fake_voc.add("a", [VOCObject("cat", (5, 5, 30, 30))])
     fake_voc.add("b", [VOCObject("cat", (5, 5, 30, 30))])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import oracle
 
-from detection.data.voc_annotation import read_annotation
+from detection.data.voc.annotation import read_annotation
 from detection.metrics import VOCMeanAveragePrecision
 
 

@@ -6,8 +6,8 @@ import torch
 from conftest import oracle
 
 from detection.boxes import best_overlaps
-from detection.images import read_image
-from detection.proposals.original_boxes import read_mat_boxes
+from detection.disk.images import read_image
+from detection.proposals.published import read_mat_boxes
 from detection.proposals.selective_search import SelectiveSearch
 
 

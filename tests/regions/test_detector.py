@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from detection.backbones.zf5 import zf5
-from detection.checkpoints import read_checkpoint, restore_detector, save_detector
 from detection.combine.nms import Suppression
+from detection.disk.checkpoints import read_checkpoint, restore_detector, save_detector
 from detection.errors import UserError
 from detection.proposals.selective_search import SelectiveSearch
 from detection.regions.detector import RegionDetector

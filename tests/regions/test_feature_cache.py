@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from detection.data.samples import DetectionDataset
-from detection.data.voc_annotation import VOCObject
-from detection.data.voc_folder import VOCFolder
+from detection.data.voc.annotation import VOCObject
+from detection.data.voc.folder import VOCFolder
 from detection.errors import UserError
 from detection.regions import feature_cache
 from detection.regions.feature_cache import (

@@ -1,0 +1,153 @@
+"""Checks a composed config against its own defaults: an option has the type of its default."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from detection.config.choices import check_words
+from detection.config.names import did_you_mean
+from detection.config.plain import CONF
+from detection.errors import UserError
+
+# Keyword arguments of Lightning's classes go here freely; Lightning checks their names.
+OPEN_ENDED = ("callbacks", "logger", "trainer", "hydra", "published")
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Refuse unknown keys and wrong types in what the user set on the command line.
+
+    Raises:
+        UserError: names the option, its value, the type wanted, and the nearest right name.
+    """
+    hydra_cfg = HydraConfig.get()
+    loader = GlobalHydra.instance().config_loader()
+    groups = loader.list_groups("")
+    chosen = [o for o in hydra_cfg.overrides.task if is_choice(o, groups)]
+    name = str(hydra_cfg.job.config_name)
+    defaults = loader.load_configuration(name, overrides=chosen, run_mode=RunMode.RUN)
+    refuse_other_data(cfg)
+    compare(cfg, defaults, "")
+    content: Any = OmegaConf.to_container(cfg, resolve=True)
+    check_words(
+        {"_target_": "detection.runs.train.restore_all", **content} if "ckpt" in cfg else content
+    )
+    root = OmegaConf.select(cfg, "data.root")
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise UserError(f"data.root={root}: there is no such folder")
+
+
+def refuse_other_data(cfg: DictConfig) -> None:
+    """Refuse data of another kind than the method learns from."""
+    if "model" not in cfg or cfg.data._target_ == cfg.model.trains_on:
+        return
+    choices = HydraConfig.get().runtime.choices
+    data = [path.stem for path in sorted((CONF / "data").glob("*.yaml")) if feeds(cfg, path)]
+    raise UserError(
+        f"model={choices['model']} does not learn from data={choices['data']}: choose one of "
+        f"data={', '.join(data)}"
+    )
+
+
+def feeds(cfg: DictConfig, data: Path) -> bool:
+    """Whether a data set's config is of the kind that the model learns from."""
+    module = cfg.model.trains_on.split(".")[-2]  # the part of conf/ is called alike
+    return f"/parts/{module}@" in data.read_text(encoding="utf-8")
+
+
+def is_choice(override: str, groups: list[str]) -> bool:
+    """Whether an override picks a group's config (`model=rcnn`) and does not set a value.
+
+    >>> is_choice("data=voc", ["data"]), is_choice("data.root=x", ["data"])
+    (True, False)
+    """
+    return override.lstrip("+~").partition("=")[0].split("@")[0].split("/")[0] in groups
+
+
+def compare(given: DictConfig, default: DictConfig, where: str) -> None:
+    """Walk two configs side by side; see `check_config`."""
+    for raw_key in map(str, given):
+        key = f"{where}{raw_key}"
+        if key in OPEN_ENDED:
+            continue
+        if raw_key not in default.keys():  # noqa: SIM118  (`in` is false for what must be given)
+            hint = did_you_mean(key, leaf_names(default, where))
+            raise UserError(f"there is no option '{key}'{hint}")
+        if OmegaConf.is_missing(given, raw_key):
+            raise UserError(f"{key} must be given: {key}=VALUE")
+        if OmegaConf.is_interpolation(given, raw_key):
+            continue
+        ours, theirs = given[raw_key], default_value(default, raw_key)
+        if isinstance(ours, DictConfig) and isinstance(theirs, DictConfig):
+            compare(ours, theirs, f"{key}.")
+        elif plain(ours) != plain(theirs) and not fits(plain(ours), plain(theirs)):
+            raise UserError(
+                f"{key}={plain(ours)!r} is {kind(plain(ours))}, but {kind(plain(theirs))} "
+                f"is wanted, such as {key}={plain(theirs)}"
+            )
+
+
+def default_value(default: DictConfig, key: str) -> Any:
+    """The default, or None where it must be given by the user."""
+    return None if OmegaConf.is_missing(default, key) else default[key]
+
+
+def plain(value: Any) -> Any:
+    """A config value as a plain one."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def fits(value: Any, default: Any) -> bool:
+    """Whether a value may stand where `default` stands.
+
+    >>> fits(1, 0.5), fits("a", 0.5), fits(None, 0.5), fits(None, {"x": 1}), fits([1], [0.5])
+    (True, False, False, True, True)
+
+    What a list of lists may hold instead is checked by its reader (`DenseViews`: sizes).
+
+    >>> fits([245], [[245, 245]])
+    True
+    """
+    if default is None or (value is None and isinstance(default, str | dict | list)):
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    if isinstance(default, list):
+        return isinstance(value, list) and (
+            not default
+            or isinstance(default[0], list)
+            or all(fits(item, default[0]) for item in value)
+        )
+    if isinstance(default, str):
+        return isinstance(value, str | int | float)  # an image id or a path may look like a number
+    return isinstance(value, type(default))
+
+
+def kind(value: Any) -> str:
+    """A type in a user's words."""
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    names |= {list: "a list", dict: "a group of options", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def leaf_names(cfg: DictConfig, where: str = "") -> list[str]:
+    """Dotted names of all options of a config, groups included."""
+    names: list[str] = []
+    for key in map(str, cfg):
+        names.append(f"{where}{key}")
+        plain_leaf = OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key)
+        if not plain_leaf and isinstance(cfg[key], DictConfig):
+            names += leaf_names(cfg[key], f"{where}{key}.")
+    return names
+
+
+def known_names() -> list[str]:
+    """Every option of the default config, for hints."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return leaf_names(compose("train"))

@@ -1,0 +1,68 @@
+"""What a command says when it fails, and the exit code it leaves. Imports nothing slow."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+import detection.config.help  # noqa: F401  (what `--help` asks for)
+from detection.config.names import did_you_mean
+from detection.errors import TrainingError, UserError
+
+USER_MISTAKE = 2
+FAILED = 1
+INTERRUPTED = 130
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a command and leave the process with its exit code.
+
+    0 when it finished, 2 for a mistake in what the user gave (a message, no traceback;
+    `debug=trace` shows it), 1 for any other failure, 130 after Ctrl-C.
+    """
+    trace = "debug=trace" in sys.argv
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through to this function
+    try:
+        main()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if trace:
+            raise
+        leave(USER_MISTAKE, f"error: {explain(error)}")
+    except TrainingError as error:
+        if trace:
+            raise
+        leave(FAILED, f"error: {error}")
+    except KeyboardInterrupt:
+        leave(INTERRUPTED, "interrupted: start again with the same run_dir= to go on")
+    sys.exit(0)
+
+
+def leave(code: int, message: str) -> None:
+    """Print a message on standard error and end the process."""
+    sys.stdout.flush()
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def explain(error: Exception) -> str:
+    """One screen on a mistake: Hydra's own words, shortened, with the nearest right name."""
+    text = str(error)
+    missing = re.search(r"Could not find '([^']+)'", text)
+    if missing:
+        listing = text.partition("Config search path")[0]
+        options = re.findall(r"^\t(\S+)", listing, flags=re.MULTILINE)
+        group, _, name = missing[1].rpartition("/")
+        listed = f"; {group} can be: {', '.join(options)}" if options else ""
+        return f"there is no {group}={name}{did_you_mean(name, options)}{listed}"
+    refused = re.search(r"Could not override '([^']+)'", text)
+    if refused:
+        from detection.config.check import known_names
+
+        key = refused[1].split("@")[0]
+        others = [name for name in known_names() if name != key]  # it may be one of train.py's
+        return f"there is no option '{key}'{did_you_mean(key, others)}"
+    worker = re.search(r"^detection\.errors\.\w+: (.*)", text, flags=re.MULTILINE | re.DOTALL)
+    return worker[1].strip() if worker else text.strip()  # a loader's process adds its traceback

@@ -1,0 +1,1 @@
+"""Images in a folder for each class."""

@@ -1,0 +1,1 @@
+"""ILSVRC: classification and detection."""

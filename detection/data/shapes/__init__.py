@@ -1,0 +1,1 @@
+"""Drawn data sets: shapes on cluttered, textured backgrounds."""

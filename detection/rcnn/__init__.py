@@ -1,1 +1,0 @@
-"""R-CNN (Girshick et al., 2014)."""

@@ -1,0 +1,66 @@
+"""The config that a run directory keeps, and what may change when the run is started again."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detection.config.plain import flat
+from detection.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# What decides the figures; everything else (loggers, workers) may change on resuming, and devices
+# between two stages.
+DECISIVE = ("seed", "members", "model", "backbone", "data")
+FREE = ("data.processes", "data.num_workers", "data.cache", "data.layout.cache")
+
+
+def refuse_other_config(
+    run_dir: Path, config: dict[str, Any], decisive: Sequence[str] = DECISIVE
+) -> None:
+    """A run directory belongs to one config.
+
+    Args:
+        run_dir: of the run.
+        config: that it is started with now.
+        decisive: groups that decide its figures.
+
+    Raises:
+        UserError: it holds a run with another one; names the options that differ.
+    """
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        return
+    before = flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    now = flat(config)
+    changed = [
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if key.split(".")[0] in decisive and key not in FREE and before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"run_dir={run_dir} holds a run with another config ({'; '.join(changed[:5])}): choose "
+            "another run_dir, or give the same options"
+        )
+
+
+def warn_without_weights(config: dict[str, Any]) -> None:
+    """Say plainly what to expect of a network that starts from nothing."""
+    if config["backbone"]["weights"] is not None:
+        return
+    if config.get("published"):
+        log.warning(
+            "backbone.weights=null: the published figures are of a network that was trained on "
+            "ImageNet first, so this run is not the published one; give backbone.weights=FILE"
+        )
+    else:
+        log.warning(
+            "the backbone has no pre-trained weights: it learns from this data alone, in a "
+            "stage of its own. On a few hundred photographs expect a small part of the published "
+            "accuracy; "
+            "backbone=alexnet backbone.weights=imagenet starts from ImageNet"
+        )

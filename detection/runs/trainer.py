@@ -1,0 +1,92 @@
+"""A `Trainer` for each stage, from the user's trainer config and the stage's own wishes."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from detection.config.build import build
+from detection.errors import UserError
+from detection.runtime.line_progress import LineProgress
+
+CHECKPOINT = "last.ckpt"
+
+
+def make_trainer(
+    config: dict[str, Any],
+    callbacks: dict[str, Any],
+    folder: Path,
+    loggers: Sequence[Logger],
+    options: dict[str, Any],
+) -> pl.Trainer:
+    """The trainer of one stage.
+
+    Args:
+        config: of `pl.Trainer`, by the user.
+        callbacks: configs by name; None switches one off.
+        folder: of the stage.
+        loggers: beside the CSV file that every stage has.
+        options: of the stage (see `DetectionStage.trainer_options`).
+
+    Raises:
+        UserError: gradients are to be accumulated.
+    """
+    if config.get("accumulate_grad_batches", 1) != 1:
+        raise UserError(
+            "trainer.accumulate_grad_batches: rates and seeds here are those of each batch; choose "
+            "another batch size (of each process) and rate instead"
+        )
+    quieten()
+    chosen: list[pl.Callback] = [build(c) for c in callbacks.values() if c]
+    chosen.append(RichProgressBar() if sys.stdout.isatty() else LineProgress())
+    if options.get("enable_checkpointing", True):
+        chosen.append(last_checkpoint(folder))
+    curves = CSVLogger(str(folder), name="curves", version=next_part(folder / "curves"))
+    defaults = {
+        "default_root_dir": str(folder),
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,  # every loader takes its own share
+        "enable_model_summary": False,
+        "enable_progress_bar": sys.stdout.isatty(),
+    }
+    arguments = defaults | config | options
+    return build(arguments, callbacks=chosen, logger=[curves, *loggers])  # type: ignore[no-any-return]
+
+
+def last_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Keeps the state after the last finished epoch, from which a stopped stage goes on."""
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename=CHECKPOINT.removesuffix(".ckpt"),
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def next_part(folder: Path) -> str:
+    """A name for this start's curves: a stage that was stopped has several."""
+    return f"part_{len(list(folder.glob('part_*')))}"
+
+
+def quieten() -> None:
+    """Keep Lightning's advice out of the log; each filter says why."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    advice = (
+        ".*does not have many workers.*",  # data.num_workers is the user's choice
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed stage
+        ".*is smaller than the logging interval.*",  # small data has short epochs
+        ".*Total length of `list` across ranks is zero.*",  # no validation in this stage
+        ".*Experiment logs directory .* exists and is not empty.*",  # a new part each start
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # inside Lightning
+        ".*Your `IterableDataset` has `__len__` defined.*",  # our chunks know their length
+        ".*`LightningModule.configure_optimizers` returned `None`.*",  # SVMs and ridge regression
+        ".*module\\(s\\) in eval mode at the start of training.*",  # the same
+    )
+    for message in advice:
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,36 @@
+"""Jobs of a sweep that use several processes each. Imports nothing slow."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from detection.disk.files import read_json
+from detection.errors import TrainingError
+
+
+def needs_own_process(cfg: DictConfig) -> bool:
+    """Whether this is a job of a sweep on several devices.
+
+    Lightning starts the other processes of a job with this process's command line, which holds the
+    whole sweep: each would run all jobs, in folders of its own, with values of its own.
+    """
+    several = cfg.trainer.devices not in (1, "1") or cfg.trainer.get("num_nodes", 1) != 1
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN and several)
+
+
+def run_trial(cfg: DictConfig) -> float:
+    """Run one job of a sweep as a run of its own, in its folder; its optimised metric.
+
+    Raises:
+        TrainingError: it failed; its own message stands above.
+    """
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir)
+    command = [sys.executable, sys.argv[0], *hydra_cfg.overrides.task, f"run_dir={folder}"]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise TrainingError(f"the job in {folder} failed")
+    return float(read_json(folder / "metrics.json")[cfg.optimized_metric])

@@ -1,0 +1,1 @@
+"""The process: which one it is, its memory, its progress, its tracking."""

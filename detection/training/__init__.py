@@ -1,0 +1,1 @@
+"""What every method's training shares: the model's and the stage's contracts, schedules, seeds."""

@@ -1,0 +1,271 @@
+"""Folders in VOC's layout → splits → samples."""
+
+import logging
+import operator
+from functools import partial, reduce
+
+import numpy as np
+import pytest
+import torch
+from conftest import real_data
+from PIL import Image
+from scipy.io import savemat
+
+from detection.data.detection_data import DetectionData
+from detection.data.samplers import ShardSampler
+from detection.data.splits import stratified_split
+from detection.data.voc.annotation import VOCObject
+from detection.data.voc.folder import VOCFolder
+from detection.data.voc.release import existing_folder, find_release, voc_release
+from detection.errors import UserError
+from detection.metrics import VOCMeanAveragePrecision
+from detection.proposals.selective_search import SelectiveSearch
+
+CAT = VOCObject("cat", (5, 5, 30, 30))
+DOG = VOCObject("dog", (10, 5, 50, 35), difficult=True)
+
+
+def data(root, cache="cache", **changes):
+    options = {
+        "name": "test",
+        "source": existing_folder,
+        "root": str(root),
+        "splits": {"train": None, "val": None, "test": None},
+        "fractions": {"train": 0.7, "val": 0.1, "test": 0.2},
+        "split_seed": 0,
+        "classes": None,
+        "bad_boxes": "clip",
+        "train_on_difficult": True,
+        "val_images": 100,
+        "num_workers": 0,
+        "processes": 1,
+        "cache": str(cache),
+        "mat_boxes": {},
+        "interpolation": "area",
+        "layout": VOCFolder,
+        "metric": VOCMeanAveragePrecision,
+    }
+    return DetectionData(**{**options, **changes})
+
+
+@pytest.fixture
+def folder(fake_voc):
+    fake_voc.add("a", [CAT])
+    fake_voc.add("b", [DOG, CAT])
+    fake_voc.add("c", [])
+    fake_voc.add("d", [DOG])
+    fake_voc.lists(train=["a", "b", "c"], test=["d"])
+    return fake_voc
+
+
+def test_reads_lists_classes_and_samples(folder):
+    module = data(folder.root)
+    module.read()
+    assert module.class_names == ["cat", "dog"]
+    assert module.datasets["train"].image_ids == ["a", "b", "c"]
+    assert not module.has_val
+    sample = module.datasets["train"][1]
+    assert sample.image.shape == (3, 40, 60)
+    assert sample.image.dtype == torch.uint8
+    assert sample.boxes.tolist() == [[10, 5, 50, 35], [5, 5, 30, 30]]
+    assert sample.labels.tolist() == [1, 0]
+    assert sample.difficult.tolist() == [True, False]
+    assert module.datasets["train"][2].boxes.shape == (0, 4)  # pure background is legal
+
+
+def test_difficult_objects_can_be_left_out_of_training(folder):
+    module = data(folder.root, train_on_difficult=False)
+    module.read()
+    assert module.datasets["train"][1].labels.tolist() == [0]
+    assert module.datasets["test"][0].difficult.tolist() == [True]  # the metric ignores it
+
+
+def test_val_list_is_the_test_set_where_there_is_no_other(folder):
+    folder.lists(val=["d"])
+    (folder.root / "ImageSets" / "Main" / "test.txt").unlink()
+    module = data(folder.root)
+    module.read()
+    assert module.datasets["test"].image_ids == ["d"]
+    assert not module.has_val
+
+
+def test_split_without_lists_is_stratified_and_the_same_again(fake_voc):
+    for n in range(40):
+        fake_voc.add(f"{n:02d}", [CAT] if n % 4 else [DOG])
+    first, second = data(fake_voc.root), data(fake_voc.root)
+    first.read()
+    second.read()
+    ids = {split: d.image_ids for split, d in first.datasets.items()}
+    assert ids == {split: d.image_ids for split, d in second.datasets.items()}
+    assert sorted(reduce(operator.iadd, ids.values(), [])) == [f"{n:02d}" for n in range(40)]
+    dogs = {split: sum(int(i) % 4 == 0 for i in names) for split, names in ids.items()}
+    assert dogs == {"train": 7, "val": 1, "test": 2}
+
+
+def test_split_of_images_without_objects():
+    got = stratified_split({"a": [], "b": [], "c": ["x"]}, {"train": 0.67, "test": 0.33}, 0)
+    assert sorted(got["train"] + got["test"]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (
+            lambda f: (f.root / "JPEGImages" / "a.jpg").unlink(),
+            r"image a is listed .* no such file",
+        ),
+        (lambda f: (f.root / "Annotations" / "b.xml").unlink(), r"b\.xml is missing"),
+        (lambda f: f.lists(train=[]), r"train\.txt lists no image"),
+        (lambda f: f.lists(train=["c"]), "no image of the train split .* holds an object"),
+        (lambda f: f.add("a", [VOCObject("cow", (0, 0, 9, 9))]), r"'cow' is not in the list"),
+    ],
+)
+def test_mistakes_in_a_folder(folder, break_it, message):
+    break_it(folder)
+    with pytest.raises(UserError, match=message):
+        data(folder.root, classes=["cat", "dog"]).read()
+
+
+def test_missing_root(tmp_path):
+    with pytest.raises(UserError, match="there is no such folder"):
+        data(tmp_path / "gone").read()
+    with pytest.raises(UserError, match=r"JPEGImages is missing: data\.root="):
+        data(tmp_path).read()
+    with pytest.raises(UserError, match=r"data\.root= must name the folder"):
+        existing_folder(None)
+
+
+def test_missing_list_names_those_there(folder):
+    with pytest.raises(UserError, match=r"vall\.txt is missing; lists there: test, train"):
+        data(folder.root, splits={"train": None, "val": "vall", "test": None}).read()
+
+
+def test_bad_boxes_are_clipped_or_refused_and_always_told(folder, caplog):
+    folder.add("a", [VOCObject("cat", (-3, 5, 70, 30)), VOCObject("cat", (9, 9, 10, 20)), CAT])
+    with caplog.at_level(logging.WARNING):
+        module = data(folder.root)
+        module.read()
+    assert module.datasets["train"][0].boxes.tolist() == [[0, 5, 60, 30], [5, 5, 30, 30]]
+    assert "object 1 (cat) (-2, 6, 70, 30) leaves the image: clipped" in caplog.text
+    assert "object 2 (cat) (10, 10, 10, 20) has no area: dropped" in caplog.text
+    with pytest.raises(UserError, match=r"a\.xml object 1 .* leaves the image; mend it"):
+        data(folder.root, bad_boxes="refuse").read()
+
+
+def test_truncated_jpeg_is_named(folder):
+    file = folder.root / "JPEGImages" / "a.jpg"
+    file.write_bytes(file.read_bytes()[:900])
+    module = data(folder.root)
+    module.read()
+    with pytest.raises(UserError, match=r"a\.jpg cannot be decoded .*truncated"):
+        module.datasets["train"][0]
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA"])
+def test_grey_cmyk_and_other_images_become_rgb(folder, mode):
+    file = folder.root / "JPEGImages" / "a.jpg"
+    suffix = ".jpg" if mode in ("L", "CMYK") else ".png"
+    file.unlink()
+    Image.new(mode, (60, 40)).save(file.with_suffix(suffix))
+    module = data(folder.root)
+    module.read()
+    assert module.datasets["train"][0].image.shape == (3, 40, 60)
+
+
+def test_real_bccd_tells_of_its_two_boxes_without_area(caplog):
+    with caplog.at_level(logging.WARNING):
+        module = data(real_data("bccd"))
+        module.read()
+    assert {k: len(v) for k, v in module.datasets.items()} == {"train": 205, "val": 87, "test": 72}
+    assert module.class_names == ["Platelets", "RBC", "WBC"]
+    assert caplog.text.count("has no area") == 2
+    assert "BloodImage_00338" in caplog.text
+    assert "BloodImage_00343" in caplog.text
+
+
+def test_proposals_come_with_samples(folder, tmp_path):
+    module = data(folder.root, cache=tmp_path / "cache")
+    module.read()
+    module.find_proposals(SelectiveSearch(min_side_px=5))
+    sample = next(iter(module.loader("test")))
+    assert sample.image_id == "d"
+    assert len(sample.proposals) >= 1
+    assert set(module.recall) == {
+        "proposals/recall_0.5",
+        "proposals/recall_0.7",
+        "proposals/boxes_per_image",
+    }
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("length", [3, 5, 7])
+def test_every_image_exactly_once_over_all_processes(world, length):
+    seen = [i for rank in range(world) for i in ShardSampler(length, rank, world)]
+    assert sorted(seen) == list(range(length))
+
+
+def test_a_process_without_images_takes_one_too():
+    """Lightning waits for all processes at each epoch's end."""
+    assert list(ShardSampler(2, 3, 5)) == [1]
+
+
+def test_voc_release_is_found_at_any_depth(fake_voc, tmp_path):
+    for target in ("VOC2007", "VOCdevkit/VOC2007"):
+        root = tmp_path / target.replace("/", "_")
+        (root / target / "JPEGImages").mkdir(parents=True)
+        assert find_release(root, "2007") == root / target
+    with pytest.raises(UserError, match="holds no VOC 2007; looked for"):
+        find_release(tmp_path, "2007")
+
+
+def test_failed_download_says_what_to_do(monkeypatch, tmp_path):
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("detection.data.voc.release.VOCDetection", offline)
+    source = partial(voc_release, year="2007", download_to=str(tmp_path), image_sets=["trainval"])
+    with pytest.raises(UserError, match=r"could not be downloaded.*data\.root=FOLDER"):
+        source(None)
+
+
+def test_mat_boxes_of_the_authors_instead_of_our_own(fake_voc, tmp_path):
+    """For the split that is given one; the file must know every image."""
+    for image_id in ("a", "b"):
+        fake_voc.add(image_id, [CAT])
+    fake_voc.lists(train=["a"], test=["b"])
+    cells = np.empty((1, 1), object)
+    cells[0, 0] = np.array([[6, 6, 30, 30], [1, 1, 40, 60]], np.uint16)
+    savemat(tmp_path / "train.mat", {"boxes": cells, "images": np.array(["a"], object)})
+    options = {"cache": tmp_path / "cache", "mat_boxes": {"train": str(tmp_path / "train.mat")}}
+    made = data(fake_voc.root, **options)
+    made.read()
+    made.find_proposals(SelectiveSearch())
+    assert made.datasets["train"].proposals(0).tolist() == [[5, 5, 30, 30], [0, 0, 60, 40]]
+    assert len(made.datasets["test"].proposals(0)) > 0
+    fake_voc.lists(train=["b"], test=["a"])
+    other = data(fake_voc.root, **options)
+    other.read()
+    with pytest.raises(UserError, match=r"train\.mat have no boxes for 1 of 1 images, such as b"):
+        other.find_proposals(SelectiveSearch())
+
+
+def test_a_stage_may_train_on_a_part_of_train(folder):
+    folder.lists(train=["a", "b", "c"], part=["c", "a"], test=["d"])
+    module = data(folder.root)
+    module.read()
+    assert module.training_images(None) == [0, 1, 2]
+    assert module.training_images("part") == [2, 0]
+    with pytest.raises(UserError, match=r"1 images of test are not in .*such as d"):
+        module.training_images("test")
+
+
+def test_a_test_without_annotations_is_tested_on(folder, caplog):
+    """As VOC 2012's: what is found goes to a server."""
+    (folder.root / "Annotations" / "d.xml").unlink()
+    module = data(folder.root)
+    module.read()
+    assert "no image of" in caplog.text
+    assert module.datasets["test"].num_objects == 0
+    (folder.root / "Annotations" / "a.xml").unlink()
+    with pytest.raises(UserError, match=r"a\.xml"):
+        data(folder.root).read()

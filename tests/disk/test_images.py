@@ -1,0 +1,66 @@
+"""Images of every kind are read, and damaged ones refused."""
+
+import numpy as np
+import pytest
+from fake_cls import write_image
+from PIL import Image
+
+from detection.disk.images import read_image, read_reduced
+from detection.errors import UserError
+
+
+def test_folders_and_bombs_are_no_images(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").mkdir()
+    write_image(tmp_path / "b.jpg", 0, (40, 50))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(UserError, match=f"{name} cannot be decoded"):
+            read_image(tmp_path / name)
+    with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
+        read_reduced(tmp_path / "a.jpg", 20)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "I;16", "RGBA"])
+def test_images_of_every_mode_are_read(tmp_path, mode):
+    grey = np.tile(np.arange(0, 250, 5, dtype=np.uint8), (40, 1))
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(grey).convert("L" if mode == "P" else "RGB").convert(mode)
+    path = tmp_path / ("a.jpg" if mode in ("L", "CMYK") else "a.png")
+    image.save(path)
+    for pixels in (read_image(path), read_reduced(path, 30)):
+        assert pixels.shape == (40, 50, 3)
+        assert abs(pixels[:, :, 0].astype(int) - grey).max() <= 8
+
+
+def test_large_jpegs_are_decoded_small_and_exif_is_left_alone(tmp_path):
+    write_image(tmp_path / "a.jpg", 0, (400, 640))
+    assert read_reduced(tmp_path / "a.jpg", 100).shape == (100, 160, 3)
+    assert read_reduced(tmp_path / "a.jpg", 150).shape == (200, 320, 3)
+    assert read_reduced(tmp_path / "a.jpg", 256).shape == (400, 640, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    Image.open(tmp_path / "a.jpg").save(tmp_path / "b.jpg", exif=exif)
+    for read in (read_image(tmp_path / "b.jpg"), read_reduced(tmp_path / "b.jpg", 256)):
+        assert read.shape == (400, 640, 3)
+
+
+def test_both_readers_give_the_same_pixels(tmp_path):
+    generator = np.random.default_rng(0)
+    colours = Image.fromarray(generator.integers(0, 255, (12, 16, 3), np.uint8)).resize((160, 120))
+    for options in ({"quality": 90}, {"quality": 75, "progressive": True}):
+        colours.save(tmp_path / "a.jpg", **options)
+        whole, fast = read_image(tmp_path / "a.jpg"), read_reduced(tmp_path / "a.jpg", 100)
+        assert abs(whole.astype(int) - fast).max() <= 2
+
+
+def test_truncated_images_are_never_filled_up(tmp_path):
+    write_image(tmp_path / "a.jpg", 0, (100, 120))
+    whole = (tmp_path / "a.jpg").read_bytes()
+    for kept in (len(whole) - 5, len(whole) // 2, 100, 3):
+        (tmp_path / "a.jpg").write_bytes(whole[:kept])
+        with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
+            read_reduced(tmp_path / "a.jpg", 50)
+    with pytest.raises(UserError, match=r"b\.jpg is missing"):
+        read_reduced(tmp_path / "b.jpg", 50)
