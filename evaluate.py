@@ -1,4 +1,4 @@
-"""Test a trained detector, on its own or on other data. See `--help`."""
+"""Test a trained model, on its own or on other data. See `--help`."""
 
 import hydra
 from omegaconf import DictConfig
@@ -11,7 +11,7 @@ from detection.config.command import run
 def main(cfg: DictConfig) -> float | None:
     """Check the config first, for what follows takes seconds to import."""
     check_config(cfg)
-    from detection.runs.train import evaluate
+    from detection.runs.evaluate import evaluate
 
     return evaluate(cfg)
 

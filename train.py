@@ -1,4 +1,4 @@
-"""Train a detector: compose the config, run its stages, test, report. See `--help`."""
+"""Train a model: compose the config, run its stages, test, report. See `--help`."""
 
 import hydra
 from omegaconf import DictConfig

@@ -4,13 +4,9 @@ Counts are drawn: 20,121 images, 200 classes of which the commonest is thirty ti
 as the rarest. Peer: the best of as many splits by a coin.
 """
 
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from detection.data.ilsvrc.class_balance import balanced_halves, imbalance
 

@@ -3,14 +3,10 @@
 The 630 windows are timed on a tenth of them. FLOPs are counted by torch.
 """
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import seconds
 from detection.backbones.overfeat import overfeat_accurate
@@ -43,19 +39,19 @@ def main() -> None:
         weights=None, width=1.0, init_std=0.01, input_px=INPUT,
         mean=[0.46] * 3, std=[0.24] * 3,
     )  # fmt: skip
-    net = Classifier(GridFeatures(backbone), 1000, precision="float32").eval()
+    net = Classifier(GridFeatures(backbone), 1000).eval()
     image = torch.rand(1, 3, HEIGHT, WIDTH)
     # an image that holds every window whole: those of the dense map reach over its edge where
     # the network pads
     corners = [(STEP * y, STEP * x) for y in range(21) for x in range(30)]
-    room = torch.nn.functional.pad(image, (0, 29 * STEP + INPUT - WIDTH + STEP, 0, STEP))
+    canvas = torch.nn.functional.pad(image, (0, 29 * STEP + INPUT - WIDTH + STEP, 0, STEP))
 
     def dense() -> torch.Tensor:
         return dense_logits(net, image, fine=True)
 
     def windows() -> list[torch.Tensor]:
         some = corners[::EVERY]
-        return [net(room[:, :, y : y + INPUT, x : x + INPUT]) for y, x in some]
+        return [net(canvas[:, :, y : y + INPUT, x : x + INPUT]) for y, x in some]
 
     def shifted() -> list[torch.Tensor]:
         shifts = [(STEP * y, STEP * x) for y in range(3) for x in range(3)]

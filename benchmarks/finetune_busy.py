@@ -2,30 +2,25 @@
 
 Decoding, normalising and warping of windows are not counted as computing.
 
-python benchmarks/finetune_busy.py [OPTIONS]   (such as data=voc data.root=FOLDER)
+python -m benchmarks.finetune_busy [OPTIONS]   (such as data=voc data.root=FOLDER)
 """
 
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from detection.rcnn import features as rcnn_features
 from hydra import compose, initialize_config_dir
 
 from detection.backbones.backbone import Backbone
-from detection.config.build import build
-from detection.disk.checkpoints import make_detector
-from detection.runs.resume import plain
-from detection.runs.train import read_data
+from detection.config.build import build, build_model
+from detection.config.plain import CONF, plain
+from detection.regions import warped_features
+from detection.runs.train import build_data, model_tree
 from detection.runtime.memory import keep_freed_memory
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 STEPS, NOT_COUNTED = 14, 2
+LENGTH = "model.stages.finetune.length"
 
 
 class Clock(pl.Callback):
@@ -64,15 +59,16 @@ def main() -> None:
     keep_freed_memory()
     options = sys.argv[1:] or ["data=shapes", "backbone=alexnet"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = plain(compose("train", ["model=rcnn", *options, "backbone.weights=null",
-                                         "recipe.warped_finetune_steps_per_image=0",
-                                         f"recipe.warped_finetune_min_steps={STEPS}"]))  # fmt: skip
-    data = read_data(config["data"], config["model"]["detector"])
-    parts = {k: config["model"][k] for k in ("features", "detector")}
-    detector = make_detector({"backbone": config["backbone"], **parts}, len(data.class_names))
-    stage = build(config["model"]["stages"]["finetune"], detector=detector, data=data, seed=1)
+        words = ["backbone.weights=null", f"{LENGTH}.steps_per_image=0"]
+        words += [f"{LENGTH}.min_steps={STEPS}"]
+        config = plain(compose("train", ["model=rcnn", *options, *words]))
+    data, evaluator = build_data(config["data"])
+    data.setup("fit")
+    detector = build_model(model_tree(config), data.num_classes)
+    detector.prepare(data)
+    stage = build(config["model"]["stages"]["finetune"]).stage(detector, data, evaluator, 1)
     clock = Clock()
-    clock.leave_out(rcnn_features, "warp_regions")
+    clock.leave_out(warped_features, "warp_regions")
     clock.leave_out(Backbone, "normalize")
     trainer = pl.Trainer(**stage.trainer_options(), callbacks=[clock], logger=False,
                          enable_checkpointing=False, limit_val_batches=0,
@@ -80,8 +76,8 @@ def main() -> None:
     trainer.fit(stage)
     steps = STEPS - NOT_COUNTED
     print(
-        f"{steps} steps of {sum(stage.per_batch)} windows: {clock.wall / steps:.2f} s a step, busy "
-        f"{100 * clock.busy / clock.wall:.1f} % of the time"
+        f"{steps} steps of {sum(stage.sampler.per_batch)} windows: {clock.wall / steps:.2f} s a "
+        f"step, busy {100 * clock.busy / clock.wall:.1f} % of the time"
     )
 
 

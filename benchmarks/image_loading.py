@@ -19,10 +19,9 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks.timing import compare
-from detection.data.classification_data import AugmentedImages
+from detection.data.classification import ClassificationSplit
+from detection.data.examples import WholeImages
 from detection.data.folders.class_folders import ClassFolders
 from detection.data.image_index import open_index
 
@@ -50,12 +49,9 @@ def link(folder: Path, photographs: Path) -> None:
 def time_both(title: str, folder: Path) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    augmentation = A.Compose([
-        A.RandomCrop(224, 224),
-        A.HorizontalFlip(p=0.5),
-    ])  # fmt: skip
     index = open_index(folder / "cache", "some", ClassFolders(folder), "train")
-    ours = AugmentedImages(index, augmentation, 1, False, 256)
+    examples = WholeImages(A.RandomCrop, [A.HorizontalFlip(p=0.5)])
+    ours = examples.of(ClassificationSplit(index), side_px=256, input_px=224)
     for antialias in (True, False):
         theirs = peer(folder / "train", antialias)
         count = len(theirs)

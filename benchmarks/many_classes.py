@@ -1,15 +1,11 @@
 """Scoring 2,000 regions of 4,096 features against 10,000 linear classifiers (R-CNN, section 2.2).
 
-python benchmarks/many_classes.py
+python -m benchmarks.many_classes
 """
 
 import statistics
-import sys
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import seconds
 from detection.runtime.memory import keep_freed_memory

@@ -6,13 +6,10 @@ known misprint differs.
 
 import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from detection.backbones.backbone import Backbone
 from detection.backbones.facts import facts
@@ -51,7 +48,7 @@ different: list[str] = []
 
 
 def classifier(backbone: Backbone) -> Classifier:
-    return Classifier(GridFeatures(backbone), 1000, precision="float32")
+    return Classifier(GridFeatures(backbone), 1000)
 
 
 def beside(table: Table, what: str, paper: object, ours: object, note: str = "") -> None:

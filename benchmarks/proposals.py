@@ -1,13 +1,11 @@
 """Selective search by two processes against one, and the time to open a store again.
 
-python benchmarks/proposals.py [FOLDER OF IMAGES]   (the drawn shapes by default)
+python -m benchmarks.proposals [FOLDER OF IMAGES]   (the drawn shapes by default)
 """
 
 import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import seconds
 from detection.data.shapes.draw import draw_shapes

@@ -1,27 +1,23 @@
 """The test-time pass of R-CNN against SPP-net: the same backbone, image and boxes, by part.
 
-python benchmarks/rcnn_against_sppnet.py [BOXES]   (proposals are not timed; 2000 by default)
+python -m benchmarks.rcnn_against_sppnet [BOXES]   (proposals are not timed; 2000 by default)
 """
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from hydra import compose, initialize_config_dir
 
 from benchmarks.timing import seconds
 from benchmarks.warp import some_boxes
-from detection.disk.checkpoints import make_detector
+from detection.config.build import build_model
+from detection.config.plain import CONF, plain
 from detection.regions.warp import warp_regions
-from detection.runs.resume import plain
+from detection.runs.train import model_tree
 from detection.runtime.memory import keep_freed_memory
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 FIVE = "model.features.scales_px=[480,576,688,864,1200]"
 
 
@@ -29,15 +25,13 @@ def made(*options: str) -> Any:
     """A detector with random weights and 20 classes."""
     torch.manual_seed(0)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", ["backbone=alexnet", "backbone.weights=null", "recipe=paper",
+        cfg = compose("train", ["backbone=alexnet", "backbone.weights=null", "schedule=paper",
                                 "data=voc07", *options])  # fmt: skip
         config = plain(cfg)
-    model = config["model"]
-    parts = {"backbone": config["backbone"]} | {k: model[k] for k in ("features", "detector")}
-    detector: Any = make_detector(parts, 20).eval()
-    detector.learnt[:] = True
-    torch.nn.init.normal_(detector.svm.weight, std=1e-3)
-    torch.nn.init.zeros_(detector.box_regressor.weight)
+    detector: Any = build_model(model_tree(config), 20).eval()
+    detector.is_fitted[:] = True
+    torch.nn.init.normal_(detector.head.output("svm").weight, std=1e-3)
+    torch.nn.init.zeros_(detector.head.output("box_regressor").weight)
     return detector
 
 

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks.timing import compare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +18,7 @@ def main() -> None:
     cases = {
         "--help": ["--help"],
         "--cfg job": ["--cfg", "job"],
-        "unknown option": ["model.detector.laier=fc6"],
+        "unknown option": ["model.laier=fc6"],
         "unknown choice": ["model=spnet"],
         "wrong type": ["model.features.shrink_px=wide", "run_dir=/tmp/start_up_benchmark"],
     }

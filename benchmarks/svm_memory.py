@@ -1,6 +1,6 @@
 """Memory of the SVM stage on VOC-sized features: 200 hard negatives of each of 5,000 images.
 
-python benchmarks/svm_memory.py [CLASSES]   (trains so many of the 20 classes, 4 by default)
+python -m benchmarks.svm_memory [CLASSES]   (trains so many of the 20 classes, 4 by default)
 
 A million rows of 4,096 numbers (8.2 GB) go to disk as the stage writes them, 50,000 a class.
 """
@@ -16,16 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from hydra import compose, initialize_config_dir
 
+from detection.backbones.head import Head
 from detection.config.build import build
+from detection.config.plain import CONF, plain
+from detection.evaluation.detection import DetectionEvaluator
 from detection.regions.row_files import RowFiles
-from detection.runs.resume import plain
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 IMAGES, KEPT, DIMENSIONS, CLASSES, POSITIVES = 5000, 200, 4096, 20, 250
 SHARE = 0.25  # of numbers that ReLU leaves
 
@@ -38,7 +36,7 @@ class Detector(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.svm = torch.nn.Linear(DIMENSIONS, CLASSES)
+        self.head = Head(DIMENSIONS, None, {"svm": ("pool5", CLASSES)})
 
 
 def own_memory_gb() -> float:
@@ -63,11 +61,10 @@ def main() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = plain(compose("train", ["model=sppnet", "data=voc07"]))["model"]["stages"]["svm"]
     data: Any = SimpleNamespace(
-        datasets={"train": SimpleNamespace(searched=list(range(IMAGES)))},
+        splits={"train": SimpleNamespace(searched=list(range(IMAGES)))},
         class_names=[str(c) for c in range(CLASSES)],
-        metric=lambda _: None,
     )
-    stage = build(config, detector=Detector(), data=data, seed=1)
+    stage = build(config).stage(Detector(), data, DetectionEvaluator(), 1)
     generator = np.random.default_rng(0)
     shift = torch.distributions.Normal(0, 1).icdf(torch.tensor(1 - SHARE))
     pool = (torch.randn(20_000, DIMENSIONS) - shift).relu()
@@ -101,7 +98,7 @@ def main() -> None:
         f"{len(some)} examples trained in "
         f"{time.perf_counter() - start:.0f} s"
     )
-    maps = stage.max_bytes / 2**30
+    maps = stage.options.memory_gb
     print(
         f"peak of own memory, workers included: {peak[-1]:.2f} GiB (before training {base:.2f}); "
         f"where features are not on disk, maps take up to {maps:.1f} GiB more"

@@ -1,6 +1,6 @@
 """One VOC-sized test image, time by part, in float32 and bfloat16: SPP-net on AlexNet, 20 classes.
 
-python benchmarks/test_image.py [IMAGE]   (a drawn one of 500×375 by default)
+python -m benchmarks.test_image [IMAGE]   (a drawn one of 500×375 by default)
 """
 
 import statistics
@@ -11,19 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from hydra import compose, initialize_config_dir
 
 from benchmarks.timing import seconds
+from detection.config.build import build_model
+from detection.config.plain import CONF, plain
 from detection.data.shapes.draw import ShapesOptions, draw_image
-from detection.disk.checkpoints import make_detector
 from detection.disk.images import read_image
-from detection.runs.resume import plain
+from detection.runs.train import model_tree
 from detection.runtime.memory import keep_freed_memory
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 RUNS = 5
 
 
@@ -39,14 +36,19 @@ def time_parts(detector: Any, image: torch.Tensor, boxes: torch.Tensor, precisio
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         prepared = features.prepare(image)
         pooled = features.pool(prepared, boxes, size)
-        fc7 = detector.layers(pooled)
-        scores, moved = detector.svm(fc7).float(), detector.move(pooled, boxes, size)
+        fc7 = detector.head.layers(pooled)
+        scores, moved = detector.score(pooled), detector.move(pooled, boxes, size)
+        region, label = (scores > -1.5).nonzero(as_tuple=True)
+        candidates = {
+            "boxes": moved[region, label], "scores": scores[region, label], "labels": label
+        }  # fmt: skip
+        svm = detector.head.output("svm")
         times = {
             "convolutions": median(lambda: features.prepare(image)),
             "pooling": median(lambda: features.pool(prepared, boxes, size)),
-            "fc6, fc7": median(lambda: detector.layers(pooled)),
-            "SVM, boxes": median(lambda: (detector.svm(fc7), detector.move(pooled, boxes, size))),
-            "NMS": median(lambda: detector.suppression(moved, scores, -1.5)),
+            "fc6, fc7": median(lambda: detector.head.layers(pooled)),
+            "SVM, boxes": median(lambda: (svm(fc7), detector.move(pooled, boxes, size))),
+            "NMS": median(lambda: detector.suppression(candidates)),
         }
     for part, time in times.items():
         print(f"  {precision:8s} {part:14s} {time:.3f} s")
@@ -57,16 +59,12 @@ def time_parts(detector: Any, image: torch.Tensor, boxes: torch.Tensor, precisio
 def main() -> None:
     keep_freed_memory()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", ["backbone=alexnet", "backbone.weights=null", "recipe=paper"])
+        cfg = compose("train", ["backbone=alexnet", "backbone.weights=null", "schedule=paper"])
         config = plain(cfg)
-    parts = {
-        "backbone": config["backbone"],
-        **{k: config["model"][k] for k in ("features", "detector")},
-    }
-    detector = make_detector(parts, 20).eval()
-    detector.learnt[:] = True
-    torch.nn.init.normal_(detector.svm.weight, std=1e-3)
-    torch.nn.init.zeros_(detector.box_regressor.weight)
+    detector = build_model(model_tree(config), 20).eval()
+    detector.is_fitted[:] = True
+    torch.nn.init.normal_(detector.head.output("svm").weight, std=1e-3)
+    torch.nn.init.zeros_(detector.head.output("box_regressor").weight)
     if len(sys.argv) > 1:
         pixels = read_image(Path(sys.argv[1]))
     else:

@@ -1,6 +1,5 @@
 """Training through Lightning, as train.py does it, against a bare loop with the same batches."""
 
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -10,19 +9,20 @@ import albumentations as A
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks.timing import compare
 from detection.backbones.zf5 import zf5
 from detection.classification.classifier import Classifier
-from detection.classification.training import ClassificationStage
-from detection.data.classification_data import ClassificationData
+from detection.classification.training import ClassificationOptions, ClassificationStage
+from detection.data.classification import ClassificationAnnotations
+from detection.data.examples import WholeImages
 from detection.data.folders.class_folders import ClassFolders
+from detection.data.module import DataModule
 from detection.data.shapes.draw_single import draw_shapes_cls
+from detection.evaluation.classification import ClassificationEvaluator
 from detection.runs.trainer import make_trainer
 from detection.runtime.memory import keep_freed_memory
 from detection.sppnet.image_features import PyramidFeatures
-from detection.training.schedules import drops
+from detection.training.schedules import step_decay
 
 INPUT = 112
 TRAINER = {
@@ -33,33 +33,27 @@ TRAINER = {
 
 def make(folder: str) -> ClassificationStage:
     torch.manual_seed(0)
-    data = ClassificationData(
+    data = DataModule(
         name="shapes_cls",
+        task="classification",
         source=partial(draw_shapes_cls, download_to=folder, train=400, test=2, seed=0),
         layout=ClassFolders,
-        root=None,
-        augmentation=A.Compose([A.RandomCrop(INPUT, INPUT)]),
-        crops_per_image=1,
-        mirror_too=False,
-        side_px=128,
-        val_images=1,
-        num_workers=0,
+        annotations=ClassificationAnnotations(),
+        val_images=0,
         cache=folder,
     )
-    data.read()
+    data.setup()
     backbone = zf5(
         weights=None, width=0.25, padding="paper", normalization="channel", input_px=INPUT,
         mean=[0.5] * 3, std=[0.25] * 3,
     )  # fmt: skip
-    features = PyramidFeatures(backbone, levels=[6, 3, 2, 1], bins="adaptive")
-    classifier = Classifier(features, len(data.class_names), precision="float32")
-    return ClassificationStage(
-        classifier, data, 0, sizes_px=[INPUT], alternate="epoch", batch_size=64, epochs=1,
-        squares_per_part=10**6,
+    classifier = Classifier(PyramidFeatures(backbone), data.num_classes, side_px=128)
+    options = ClassificationOptions(
+        examples=WholeImages(A.RandomCrop), batch_size=64, epochs=1, crops_per_checkpoint=10**6,
         optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9),
-        schedule=partial(drops, at=[0.5]), dropout=0.5, clip_norm=None,
-        auxiliary_weight=0, max_steps=None,
+        schedule=partial(step_decay, at=[0.5]), auxiliary_weight=0,
     )  # fmt: skip
+    return options.stage(classifier, data, ClassificationEvaluator())
 
 
 def lightning(folder: str) -> None:
@@ -71,11 +65,11 @@ def lightning(folder: str) -> None:
 
 def bare(folder: str) -> None:
     stage = make(folder)
-    optimizer = torch.optim.SGD(stage.detector.parameters(), lr=0.01, momentum=0.9)
-    stage.detector.train()
-    for images, labels in stage.data.train_loader(64, 1):
+    optimizer = torch.optim.SGD(stage.model.parameters(), lr=0.01, momentum=0.9)
+    stage.model.train()
+    for images, labels in stage.examples.loader(64, 1, 0):
         optimizer.zero_grad()
-        F.cross_entropy(stage.detector(images, 0.5), labels).backward()
+        F.cross_entropy(stage.model(images, 0.5), labels).backward()
         optimizer.step()
 
 

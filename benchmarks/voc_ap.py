@@ -1,13 +1,9 @@
 """AP of 4,952 images with 100 detections each: ours against torchmetrics' MeanAveragePrecision."""
 
 import resource
-import sys
-from pathlib import Path
 
 import torch
 from torchmetrics.detection import MeanAveragePrecision
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import seconds
 from detection.metrics import VOCMeanAveragePrecision
@@ -25,20 +21,20 @@ def main() -> None:
     preds, targets = [], []
     for _ in range(IMAGES):
         count = int(torch.randint(1, 6, (), generator=generator))
-        truth = random_boxes(count, generator)
+        gt = random_boxes(count, generator)
         labels = torch.randint(0, CLASSES, (count,), generator=generator)
-        near = truth[torch.randint(0, count, (DETECTIONS,), generator=generator)]
+        near = gt[torch.randint(0, count, (DETECTIONS,), generator=generator)]
         jitter = torch.randn(DETECTIONS, 4, generator=generator) * 15
-        found = torch.sort((near + jitter).reshape(-1, 2, 2), dim=1).values.reshape(-1, 4)
-        found[:, 2:] += 1
+        detections = torch.sort((near + jitter).reshape(-1, 2, 2), dim=1).values.reshape(-1, 4)
+        detections[:, 2:] += 1
         preds.append(
             {
-                "boxes": found,
+                "boxes": detections,
                 "scores": torch.rand(DETECTIONS, generator=generator),
                 "labels": torch.randint(0, CLASSES, (DETECTIONS,), generator=generator),
             }
         )
-        targets.append({"boxes": truth, "labels": labels})
+        targets.append({"boxes": gt, "labels": labels})
 
     def ours() -> None:
         metric = VOCMeanAveragePrecision(CLASSES)

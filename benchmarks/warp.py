@@ -1,18 +1,14 @@
 """2,000 regions of a 500×375 image as normalised squares of 227 pixels, with context.
 
-python benchmarks/warp.py
+python -m benchmarks.warp
 """
 
 import math
 import statistics
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import compare, seconds
 from detection.regions.warp import Warp, rectangles, sample_on_device, warp_regions

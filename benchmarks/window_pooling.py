@@ -1,13 +1,8 @@
 """Pooling 2,000 windows × {6, 3, 2, 1} on a 256×43×57 map: ours against four roi_pool calls."""
 
-import sys
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torchvision.ops import roi_pool
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import compare
 from detection.runtime.memory import keep_freed_memory

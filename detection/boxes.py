@@ -5,7 +5,6 @@ from torch import Tensor
 from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 
 __all__ = [
-    "best_overlaps",
     "box_area",
     "box_iou",
     "clip_boxes_to_image",
@@ -15,40 +14,22 @@ __all__ = [
 ]
 
 
-def best_overlaps(boxes: Tensor, truths: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest IoU of each box with any truth, and that truth's index (0 and 0 without truths).
+def encode(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+    """Targets (dx, dy, dw, dh) that move each box onto its ground truth: R-CNN, appendix C.
 
-    Args:
-        boxes: (R, 4) boxes.
-        truths: (N, 4) boxes; N may be 0.
-
-    >>> best_overlaps(torch.tensor([[0., 0, 2, 2]]), torch.tensor([[5., 5, 6, 6], [0, 0, 2, 1]]))
-    (tensor([0.5000]), tensor([1]))
-    """
-    if len(truths) == 0:
-        return boxes.new_zeros(len(boxes)), torch.zeros(
-            len(boxes), dtype=torch.long, device=boxes.device
-        )
-    overlap, index = box_iou(boxes, truths).max(dim=1)
-    return overlap, index
-
-
-def encode(boxes: Tensor, truths: Tensor) -> Tensor:
-    """Targets (dx, dy, dw, dh) that move each box onto its truth: R-CNN, appendix C.
-
-    Centres are told in the box's own width and height, sizes as logarithms of the ratio.
+    Centres are in units of the box's own width and height, sizes as logarithms of the ratio.
 
     Args:
         boxes: (R, 4) boxes of positive area.
-        truths: (R, 4) boxes of positive area, one for each box.
+        gt_boxes: (R, 4) boxes of positive area, one for each box.
 
     >>> encode(torch.tensor([[0., 0, 10, 10]]), torch.tensor([[5., 0, 15, 10]])).tolist()
     [[0.5, 0.0, 0.0, 0.0]]
     """
     size = boxes[:, 2:] - boxes[:, :2]
-    truth_size = truths[:, 2:] - truths[:, :2]
-    shift = (truths[:, :2] + truths[:, 2:] - boxes[:, :2] - boxes[:, 2:]) / 2 / size
-    return torch.cat([shift, torch.log(truth_size / size)], dim=1)  # (R, 4)
+    gt_size = gt_boxes[:, 2:] - gt_boxes[:, :2]
+    shift = (gt_boxes[:, :2] + gt_boxes[:, 2:] - boxes[:, :2] - boxes[:, 2:]) / 2 / size
+    return torch.cat([shift, torch.log(gt_size / size)], dim=1)  # (R, 4)
 
 
 def decode(boxes: Tensor, deltas: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ TINY = [
     "logger=csv",
     "debug=fast",
     "data.processes=1",
-    "recipe.scales_px=[120]",
+    "model.features.scales_px=[120]",
+    "model.search.max_boxes=null",
+    "data.limit=null",
     "data.source.train=25",
     "data.source.val=4",
     "data.source.test=9",
-    "recipe.finetune_min_steps=6",
+    "model.stages.finetune.length.min_steps=6",
 ]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 

@@ -1,23 +1,25 @@
 """Data that tests share."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from detection.data.detection_data import DetectionData
+from detection.data.detection import DetectionAnnotations
+from detection.data.module import DataModule
 from detection.data.shapes.draw import draw_shapes
 from detection.data.voc.annotation import VOCAnnotation, VOCObject
 from detection.data.voc.folder import VOCFolder
-from detection.data.voc.release import existing_folder
 from detection.data.voc.writer import annotation_xml, write_lists
-from detection.metrics import VOCMeanAveragePrecision
 from detection.proposals.selective_search import SelectiveSearch
+from detection.proposals.store import open_store
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -26,8 +28,10 @@ EXPERIMENTS = [
     for p in sorted((CONF / "experiment").rglob("*.yaml"))
     if not p.stem.startswith("_")
 ]
-GROUPS = ("model", "data", "backbone", "trainer", "logger", "callbacks", "recipe", "paths", "debug")
-CHOICES = [f"{g}={p.stem}" for g in GROUPS for p in sorted((CONF / g).glob("*.yaml"))]
+GROUPS = ("model", "data", "backbone", "trainer", "logger", "callbacks", "schedule", "paths",
+          "debug", "views", "sweep")  # fmt: skip
+CHOICES = [f"{g}={p.stem}" for g in GROUPS for p in sorted((CONF / g).glob("*.yaml"))
+           if not p.stem.startswith("_")]  # fmt: skip
 TEST_DATA = Path(os.environ.get("DETECTION_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -73,30 +77,35 @@ def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_shapes(None, str(folder), train=24, val=6, test=10)
 
 
+def find_proposals(data: DataModule, search: SelectiveSearch) -> None:
+    """Give every split its proposals, as a detector does."""
+    for split, dataset in data.splits.items():
+        name = f"{data.name}-{split}"
+        dataset.find_proposals(partial(open_store, data.cache, name, search=search, processes=1))
+
+
+def fit(stage: pl.LightningModule, folder: Path, **options: object) -> None:
+    """Train a stage with a bare `Trainer`, without validation."""
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    once = {"enable_checkpointing": False, "limit_val_batches": 0, "default_root_dir": folder}
+    chosen = {"accelerator": "cpu", **quiet, **once, **stage.trainer_options(), **options}
+    pl.Trainer(**chosen).fit(stage)
+
+
 @pytest.fixture(scope="session")
-def shapes_data(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> DetectionData:
+def shapes_data(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> DataModule:
     """That data set, read, with its proposals."""
-    made = DetectionData(
+    made = DataModule(
         name="shapes",
-        source=existing_folder,
-        root=str(shapes_folder),
-        splits={"train": None, "val": None, "test": None},
-        fractions={"train": 1.0},
-        split_seed=0,
-        classes=None,
-        bad_boxes="clip",
-        train_on_difficult=True,
-        val_images=50,
-        num_workers=2,
-        processes=1,
-        cache=str(tmp_path_factory.mktemp("cache")),
-        mat_boxes={},
-        interpolation="area",
+        task="detection",
         layout=VOCFolder,
-        metric=VOCMeanAveragePrecision,
+        annotations=DetectionAnnotations(),
+        root=str(shapes_folder),
+        num_workers=2,
+        cache=tmp_path_factory.mktemp("cache"),
     )
-    made.read()
-    made.find_proposals(SelectiveSearch())
+    made.setup()
+    find_proposals(made, SelectiveSearch())
     return made
 
 

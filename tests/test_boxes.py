@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.boxes import best_overlaps, decode, encode, flip
+from detection.boxes import decode, encode, flip
+from detection.matching import Matcher
 
 
 def boxes(seed: int, count: int = 20) -> torch.Tensor:
@@ -39,7 +40,7 @@ def test_empty_is_normal():
     assert (
         encode(empty, empty).shape == decode(empty, empty).shape == flip(empty, 5).shape == (0, 4)
     )
-    overlap, index = best_overlaps(boxes(0), empty)
+    index, _, overlap = Matcher()(boxes(0), empty)
     assert overlap.tolist() == [0] * 20
     assert index.tolist() == [0] * 20
-    assert best_overlaps(empty, boxes(0))[0].shape == (0,)
+    assert Matcher()(empty, boxes(0)).iou.shape == (0,)

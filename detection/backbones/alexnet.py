@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models import AlexNet_Weights
 
-from detection.backbones.backbone import Backbone, initialize, scaled
-from detection.backbones.weights import load_weights
+from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.weights import Published, load_weights
 
-FC6_GRID = 6  # side of the map behind the last pooling
+FC6_GRID = 6  # side of the map after the last pooling
 
 
 def alexnet(
@@ -26,7 +26,7 @@ def alexnet(
         width: factor on all numbers of channels.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
-        std: likewise.
+        std: of R, G, B in [0, 1].
     """
     c1, c2, c3, c4, c5 = (scaled(c, width) for c in (64, 192, 384, 256, 256))
     conv = nn.Sequential(
@@ -45,7 +45,12 @@ def alexnet(
     )
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(c5 * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
-    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (3, 2), input_px, mean, std)
-    initialize(backbone)
-    load_weights(backbone, "alexnet", weights, AlexNet_Weights.IMAGENET1K_V1)
-    return backbone
+    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (3, 2), Preprocessing(input_px, mean, std))
+    initialize([conv, fc6, fc7])
+    published = Published(
+        "alexnet",
+        AlexNet_Weights.IMAGENET1K_V1,
+        renaming={"features.": "conv.", "classifier.1.": "fc6.", "classifier.4.": "fc7."},
+        classifier="classifier.6.",
+    )
+    return load_weights(backbone, weights, published)

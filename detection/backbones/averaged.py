@@ -16,8 +16,8 @@ from torchvision.models import (
 from torchvision.models.googlenet import Inception
 from torchvision.models.resnet import Bottleneck
 
-from detection.backbones.backbone import Backbone
-from detection.backbones.weights import DETECTOR_PREFIX, download, read_state
+from detection.backbones.backbone import Backbone, LoadedWeights, Preprocessing
+from detection.backbones.weights import BACKBONE_PREFIX, download, of_model, read_state
 from detection.errors import UserError
 
 RESNET_WEIGHTS: dict[tuple[int, ...], WeightsEnum] = {
@@ -45,7 +45,7 @@ def resnet(
         weights: "imagenet" (torchvision's), a file, or None for random ones.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
-        std: likewise.
+        std: of R, G, B in [0, 1].
     """
     net = ResNet(Bottleneck, list(blocks))
     if stride_on == "1x1":
@@ -54,7 +54,8 @@ def resnet(
                 block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
     conv = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2,
                          net.layer3, net.layer4)  # fmt: skip
-    return averaged(conv, net, RESNET_WEIGHTS.get(tuple(blocks)), weights, (input_px, mean, std))
+    inputs = Preprocessing(input_px, mean, std)
+    return averaged(conv, net, RESNET_WEIGHTS.get(tuple(blocks)), weights, inputs)
 
 
 def googlenet(
@@ -72,15 +73,13 @@ def googlenet(
         weights: "imagenet" (torchvision's), a file, or None for random ones.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
-        std: likewise.
+        std: of R, G, B in [0, 1].
     """
     net = GoogLeNet(aux_logits=False, init_weights=False)
     conv = nn.Sequential(*list(net.children())[:-3])  # without average, dropout, classifier
     published = GoogLeNet_Weights.IMAGENET1K_V1
-    backbone = averaged(conv, net, published, weights, (input_px, mean, std))
-    layers = list(conv)
-    backbone.auxiliary = tuple((layers.index(net.get_submodule(n)), c) for n, c in AUXILIARY)
-    return backbone
+    inner = [(list(conv).index(net.get_submodule(n)), c) for n, c in AUXILIARY]
+    return averaged(conv, net, published, weights, Preprocessing(input_px, mean, std), inner)
 
 
 def averaged(
@@ -88,40 +87,50 @@ def averaged(
     net: nn.Module,
     published: WeightsEnum | None,
     weights: str | None,
-    inputs: tuple[int, Sequence[float], Sequence[float]],
+    inputs: Preprocessing,
+    auxiliary: Sequence[tuple[int, int]] = (),
 ) -> Backbone:
     """A backbone of some of a network's layers, filled with weights."""
-    channels = net.fc.in_features  # type: ignore[union-attr]
-    path = list(reach(conv))
-    backbone = Backbone(conv, None, 1, None, *inputs, channels=channels, path=path)  # type: ignore[arg-type]
-    fill(backbone, net, weights, published)
+    channels: int = net.fc.in_features  # type: ignore[assignment,union-attr]
+    backbone = Backbone(
+        conv, None, 1, None, inputs, channels=channels, path=list(reach(conv)), auxiliary=auxiliary
+    )
+    if weights is not None:
+        backbone.load(read(backbone, net, weights, published))
     return backbone
 
 
-def fill(
-    backbone: Backbone, net: nn.Module, weights: str | None, imagenet: WeightsEnum | None
-) -> None:
-    """Load weights in torchvision's names or ours; the classifier is spare."""
-    if weights is None:
-        return
+def read(
+    backbone: Backbone, net: nn.Module, weights: str, imagenet: WeightsEnum | None
+) -> LoadedWeights:
+    """Weights in torchvision's names or ours.
+
+    Args:
+        backbone: that they are for.
+        net: torchvision's network, whose layers the backbone has; it gives the names.
+        weights: "imagenet" or a file.
+        imagenet: torchvision's weights.
+
+    Raises:
+        UserError: they are of another network.
+    """
     if weights == "imagenet":
         state = download(type(net).__name__, imagenet)
     else:
         state = read_state(Path(weights).expanduser())
-    bare = {k.removeprefix(DETECTOR_PREFIX): v for k, v in state.items()}
-    ours = {k.removeprefix("conv."): v for k, v in bare.items() if k.startswith("conv.")}
-    target, wanted = (backbone.conv, ours) if ours else (net, without_aux(state))
+    if any(key.startswith(BACKBONE_PREFIX) for key in state):
+        return LoadedWeights(of_model(state), weights)
+    if any(key.startswith("conv.") for key in state):
+        return LoadedWeights({k: v for k, v in state.items() if k.startswith("conv.")}, weights)
     try:
-        target.load_state_dict(wanted)
+        net.load_state_dict(without_aux(state))
     except RuntimeError as error:
         raise UserError(
             f"backbone.weights={weights} is of another network: "
             f"{str(error).splitlines()[1].strip()}"
         ) from None
-    backbone.pretrained = True
-    if target is net:
-        for key in ("weight", "bias"):
-            backbone.spare[f"classifier.{key}"] = state[f"fc.{key}"]
+    ours = {f"conv.{k}": v for k, v in backbone.conv.state_dict().items()}
+    return LoadedWeights(ours, weights, {part: state[f"fc.{part}"] for part in ("weight", "bias")})
 
 
 def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:

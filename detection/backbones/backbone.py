@@ -1,7 +1,9 @@
 """What every backbone offers to a detector."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,57 @@ from detection.errors import UserError
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects of its inputs.
+
+    Attributes:
+        input_px: side of the square inputs that it was made for.
+        mean: of R, G, B, for pixels in [0, 1].
+        std: of R, G, B, for pixels in [0, 1].
+    """
+
+    input_px: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What a reader of published weights found.
+
+    Attributes:
+        state: layers in our names: all of `conv.*`, and `fc6.*`, `fc7.*` if there are any.
+        source: where they are from, for messages.
+        classifier: `weight` and `bias` of the published network's last layer, or nothing.
+        mean: (3,) of R, G, B that the weights were trained with; None: the network's own.
+    """
+
+    state: dict[str, Tensor]
+    source: str
+    classifier: dict[str, Tensor] = field(default_factory=dict)
+    mean: Tensor | None = None
+
+
+class FullyConnected(NamedTuple):
+    """fc6, which reads pooled features, and fc7.
+
+    Attributes:
+        fc6: the first.
+        fc7: the second.
+        pretrained: whether they hold published weights.
+    """
+
+    fc6: nn.Linear
+    fc7: nn.Linear
+    pretrained: bool
+
+
 class Backbone(nn.Module):
-    """Convolutions, the fully connected layers behind them if any, and how to feed them.
+    """Convolutions, how to feed them, and what published weights brought for a head.
+
+    The fully connected layers are no part of it (`parameters()` are those of the convolutions):
+    whoever builds a head asks for them, see `fully_connected`.
 
     Args:
         conv: layers from image to map, one after the other.
@@ -22,19 +73,15 @@ class Backbone(nn.Module):
             columns), and fc7, which takes fc6's output; None for networks that average the map.
         fc6_grid: side of that grid; 1 where there is no fc6.
         pool: kernel and stride of the published last pooling, which `conv` leaves out.
-        input_px: side of the square inputs that the network was made for.
-        mean: of each of R, G, B, for pixels in [0, 1].
-        std: likewise.
+        inputs: side, mean and spread of the inputs.
         channels: of the map; only where there is no fc6.
         path: layers that reach farthest, where `conv` is no simple row of them.
-
-    Attributes:
         auxiliary: place in `conv` and channels of each inner map that a classifier of its own
             reads in training (GoogLeNet's).
+
+    Attributes:
         pretrained: whether weights were loaded; without, a detector must learn them first.
-        fc_pretrained: whether they were for fc6 and fc7 too.
-        spare: fc6 of a network of ours that reads other features, and the last layer of a
-            published classifier, for whoever can use them.
+        published_classifier: `weight` and `bias` of a published network's last layer, if any.
     """
 
     mean: Tensor
@@ -46,55 +93,100 @@ class Backbone(nn.Module):
         fc_layers: tuple[nn.Linear, nn.Linear] | None,
         fc6_grid: int,
         pool: tuple[int, int] | None,
-        input_px: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        inputs: Preprocessing,
         *,
         channels: int = 0,
         path: Sequence[nn.Module] | None = None,
+        auxiliary: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
         self.conv = conv.to(memory_format=torch.channels_last)  # faster on CPUs and with bf16
-        if fc_layers:
-            self.fc6, self.fc7 = fc_layers
+        self._fc = fc_layers  # a tuple, so that they are not registered as modules of ours
+        self._fc_pretrained = False
+        self._other_fc: dict[str, Tensor] = {}  # published, but of another grid or pyramid
         self.fc6_grid = fc6_grid
-        self.input_px = input_px
+        self.input_px = inputs.input_px
         self.path = tuple(path) if path is not None else tuple(conv)
         self.channels = fc_layers[0].in_features // fc6_grid**2 if fc_layers else channels
         self.pool = pool
-        self.auxiliary: tuple[tuple[int, int], ...] = ()
+        self.auxiliary = tuple(auxiliary)
         self.pretrained = False
-        self.fc_pretrained = False
-        self.spare: dict[str, Tensor] = {}
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.published_classifier: dict[str, Tensor] = {}
+        self.register_buffer("mean", torch.tensor(inputs.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(inputs.std).view(3, 1, 1))
 
-    def give_fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """Hand fc6 and fc7 over to a detector's head: from then on they are not of the backbone.
+    @property
+    def has_fc(self) -> bool:
+        """Whether the published network has fc6 and fc7; if not, its classifier reads the mean."""
+        return self._fc is not None
+
+    def fully_connected(self, in_features: int) -> FullyConnected | None:
+        """fc6 and fc7 for a head, if this network has an fc6 that reads that many features.
+
+        Published ones of another grid or pyramid serve too, if they fit.
+        """
+        if (
+            self._fc
+            and self._fc[0].in_features == in_features
+            and (self._fc_pretrained or not self._other_fc)
+        ):
+            return FullyConnected(*self._fc, self._fc_pretrained)
+        other = self._other_fc
+        if other and other["fc6.weight"].shape[1] == in_features:
+            return FullyConnected(as_linear(other, "fc6"), as_linear(other, "fc7"), True)
+        if other:
+            log.warning(
+                "fc6 and fc7 start from random weights: those that were given read %d features, "
+                "and here are %d, of another grid or pyramid",
+                other["fc6.weight"].shape[1], in_features,
+            )  # fmt: skip
+        if self._fc and self._fc[0].in_features == in_features:
+            return FullyConnected(*self._fc, False)
+        return None
+
+    @property
+    def grid_fc(self) -> FullyConnected | None:
+        """fc6 and fc7 as published: fc6 reads `fc6_grid`² cells. None where there are none."""
+        return FullyConnected(*self._fc, self._fc_pretrained) if self._fc else None
+
+    def load(self, loaded: LoadedWeights) -> None:
+        """Take published weights: all convolutions, and fc6 and fc7 where they fit.
 
         Raises:
-            UserError: the network has none.
+            UserError: a convolution is missing, or a layer is of another shape.
         """
-        if not hasattr(self, "fc6"):
+        state, own = dict(loaded.state), {f"conv.{k}": v for k, v in self.conv.state_dict().items()}
+        missing = [key for key in own if key not in state]
+        if missing:
             raise UserError(
-                "this backbone has no fully connected layers to score windows with: choose one of "
-                "zf5, alexnet, caffenet, vgg16, overfeat_fast, overfeat_accurate"
+                f"weights of {loaded.source} lack {', '.join(missing[:4])}: they are of another "
+                "network"
             )
-        if "fc6.weight" in self.spare and not self.fc_pretrained:
-            log.warning(
-                "fc6 and fc7 start from random weights: those that were given read %d features, of "
-                "another grid or pyramid (model.features)",
-                self.spare["fc6.weight"].shape[1],
-            )
-        fc6, fc7 = self.fc6, self.fc7
-        del self.fc6, self.fc7
-        return fc6, fc7
-
-    def spare_fc_layers(self, features: int) -> tuple[nn.Linear, nn.Linear] | None:
-        """fc6 and fc7 of another network of ours, if its fc6 reads so many features."""
-        if "fc6.weight" not in self.spare or self.spare["fc6.weight"].shape[1] != features:
-            return None
-        return as_linear(self.spare, "fc6"), as_linear(self.spare, "fc7")
+        fc = {key: value for key, value in state.items() if key.startswith("fc")}
+        if self._fc:
+            fc_own = {f"{n}.{k}": v for n, layer in zip(("fc6", "fc7"), self._fc, strict=True)
+                      for k, v in layer.state_dict().items()}  # fmt: skip
+            if fc and fc["fc6.weight"].shape != fc_own["fc6.weight"].shape:
+                self._other_fc, fc = fc, {}
+            own |= fc_own
+        else:
+            self._other_fc, fc = fc, {}
+        state = {key: value for key, value in state.items() if key.startswith("conv.")} | fc
+        for key, value in state.items():
+            if key not in own or own[key].shape != value.shape:
+                wanted = tuple(own[key].shape) if key in own else "no such layer"
+                raise UserError(
+                    f"weights of {loaded.source}: {key} is {tuple(value.shape)}, but this network "
+                    f"has {wanted}; choose the backbone (and backbone.width) they were trained with"
+                )
+        with torch.no_grad():
+            for key, value in state.items():
+                own[key].copy_(value)
+            if loaded.mean is not None:
+                self.mean.copy_(loaded.mean.view(3, 1, 1))
+        self.pretrained = True
+        self._fc_pretrained = bool(fc)
+        self.published_classifier = dict(loaded.classifier)
 
     @property
     def field(self) -> ReceptiveField:
@@ -110,8 +202,8 @@ class Backbone(nn.Module):
                 side_px = (side_px + 2 * p - k + up) // s + 1
         return side_px
 
-    def refuse_small(self, side_px: int, option: str, cells: int = 1) -> None:
-        """Refuse inputs too small for the network.
+    def check_input(self, side_px: int, option: str, cells: int = 1) -> None:
+        """Check that inputs are large enough for the network.
 
         Args:
             side_px: of the inputs.
@@ -157,15 +249,22 @@ def as_linear(state: dict[str, Tensor], name: str) -> nn.Linear:
     return layer
 
 
-def initialize(net: nn.Module, std: float | None = None) -> None:
+def fresh_fully_connected(in_features: int, hidden: int) -> FullyConnected:
+    """fc6 and fc7 with random weights (He's), for networks that have none that fit."""
+    layers = nn.Linear(in_features, hidden), nn.Linear(hidden, hidden)
+    initialize(layers)
+    return FullyConnected(*layers, False)
+
+
+def initialize(parts: Iterable[nn.Module], std: float | None = None) -> None:
     """Random weights and no biases.
 
     Args:
-        net: to be initialised.
+        parts: to be initialised.
         std: of the weights; None: He's, with which these networks train from nothing without
             batch norm.
     """
-    for module in net.modules():
+    for module in (m for part in parts for m in part.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
             if std is not None:
                 nn.init.normal_(module.weight, std=std)

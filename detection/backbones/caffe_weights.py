@@ -1,80 +1,92 @@
 """Caffe's layers → a backbone's: names, shapes, BGR → RGB, and the pixels' mean and scale."""
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from detection.backbones.backbone import Backbone
+from detection.backbones.backbone import Backbone, LoadedWeights
 from detection.backbones.caffemodel import CaffeLayer, read_caffemodel
-from detection.backbones.lrn import SpatialLRN
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
 
-FIVE = tuple(f"conv{n}" for n in range(1, 6))
-THIRTEEN = tuple(f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in
-                 range(1, count + 1))  # fmt: skip
-CONVOLUTIONS = {"caffenet": FIVE, "zf5": FIVE, "vgg16": THIRTEEN}
+FIVE_LAYERS = [f"conv{n}" for n in range(1, 6)]
 PYRAMID = (6, 3, 2, 1)  # levels of SPP-net's, in the order of conf/model/sppnet.yaml
 PYRAMID_BINS = sum(n * n for n in PYRAMID)
-# Means of R, G, B that published weights subtract from pixels of 0 to 255.
-ILSVRC_MEAN = (122.67891434, 116.66876762, 104.00698793)  # mean of ilsvrc_2012_mean.npy
-PIXEL_MEANS = {
-    "caffenet": ILSVRC_MEAN,
-    "zf5": (128.0, 128.0, 128.0),  # SPP_net: caffe_anysize_test.m
-    "vgg16": (123.68, 116.779, 103.939),  # rcnn, branch vgg-verydeep: rcnn_create_model.m
-}
+
+Check = Callable[[Path, Mapping[str, CaffeLayer], Backbone], None]
 
 
-def fill_from_caffe(backbone: Backbone, name: str, path: Path) -> None:
-    """Load a `.caffemodel` into a backbone, and make the backbone normalise pixels to suit it.
+@dataclass(frozen=True)
+class CaffeNames:
+    """A network's names and inputs in `.caffemodel` files.
+
+    Attributes:
+        convolutions: names, in the network's order.
+        mean: of R, G, B, that the weights subtract from pixels of 0 to 255.
+        check: raises where a file of the right shapes is of another network; None: nothing to do.
+        remedy: what to do where a layer has another padding.
+    """
+
+    convolutions: Sequence[str]
+    mean: tuple[float, float, float]
+    check: Check | None = None
+    remedy: str = "choose the backbone= that it is for"
+
+
+def read_caffe(path: Path, backbone: Backbone, names: CaffeNames) -> LoadedWeights:
+    """The weights in a `.caffemodel`, for inputs as the backbone normalises them.
+
+    All convolutions must be in the file; fc6 and fc7 are taken where fc6 reads as many features
+    as ours, or SPP-net's pyramid.
 
     Args:
-        backbone: convolutions must all be in the file; fc6 and fc7 are taken where fc6 reads as
-            many features as ours, or SPP-net's pyramid (they are the backbone's spare then).
-        name: "caffenet", "zf5" or "vgg16".
         path: of the file.
+        backbone: that they are for; it is only looked at.
+        names: of this network's layers.
 
     Raises:
         UserError: a layer is missing or of another shape; names the layer and both shapes.
     """
-    if name not in CONVOLUTIONS:
-        raise UserError(
-            f"backbone.weights={path}: backbone={name} is torchvision's, for which Caffe has no "
-            f"weights; choose one of {', '.join(CONVOLUTIONS)}"
-        )
     layers = read_caffemodel(path)
-    convolutions = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
-    wanted: list[tuple[str, nn.Conv2d | nn.Linear]] = [
-        *zip(CONVOLUTIONS[name], convolutions, strict=True)
-    ]
-    inputs = fc6_inputs(layers)
-    takes_fc, of_pyramid = (
-        inputs == n for n in (backbone.fc6.in_features, backbone.channels * PYRAMID_BINS)
-    )
-    if takes_fc:
-        wanted += [("fc6", backbone.fc6), ("fc7", backbone.fc7)]
-    elif of_pyramid:
-        sides = (inputs, backbone.fc6.out_features, backbone.fc7.out_features)
-        fc6, fc7 = nn.Linear(*sides[:2]), nn.Linear(*sides[1:])
-        wanted += [("fc6", fc6), ("fc7", fc7)]
-    else:
+    places = [n for n, m in enumerate(backbone.conv) if isinstance(m, nn.Conv2d)]
+    state: dict[str, Tensor] = {}
+    for name, place in zip(names.convolutions, places, strict=True):
+        module = backbone.conv[place]
+        assert isinstance(module, nn.Conv2d)
+        state |= layer_of(name, layers.get(name), shapes(module), path, f"conv.{place}")
+    state |= fully_connected_of(layers, backbone, path)
+    check_padding(path, layers, backbone, names)
+    if names.check:
+        names.check(path, layers, backbone)
+    read = [*names.convolutions, *(fc for fc in ("fc6", "fc7") if f"{fc}.weight" in state)]
+    unused = sorted({k for k, layer in layers.items() if layer.blobs} - set(read))
+    log.info("%s: %d layers read, not used: %s", path, len(read), ", ".join(unused) or "none")
+    first = state[f"conv.{places[0]}.weight"].flip(1)  # BGR → RGB
+    scale = 255 * backbone.std.view(1, 3, 1, 1)  # our pixels are divided by 255 and std
+    state[f"conv.{places[0]}.weight"] = first * scale
+    return LoadedWeights(state, str(path), mean=torch.tensor(names.mean) / 255)
+
+
+def fully_connected_of(
+    layers: dict[str, CaffeLayer], backbone: Backbone, path: Path
+) -> dict[str, Tensor]:
+    """fc6 and fc7 of a file, if they fit the backbone's grid or SPP-net's pyramid."""
+    own = backbone.grid_fc
+    assert own is not None  # networks without fc6 have no Caffe files here
+    inputs, hidden = fc6_inputs(layers), own.fc6.out_features
+    if inputs not in (own.fc6.in_features, backbone.channels * PYRAMID_BINS):
         log.warning("%s: convolutions only; fc6 and fc7 start from random weights", path)
-    for layer, module in wanted:
-        copy_layer(layer, layers.get(layer), module, path)
-    refuse_other_network(backbone, name, layers, path)
-    unused = sorted({k for k, layer in layers.items() if layer.blobs} - {k for k, _ in wanted})
-    log.info("%s: %d layers read, not used: %s", path, len(wanted), ", ".join(unused) or "none")
-    if of_pyramid:
-        backbone.spare |= spare_of_pyramid(fc6, fc7, backbone.channels)
-    backbone.pretrained, backbone.fc_pretrained = True, takes_fc
-    with torch.no_grad():
-        first = convolutions[0].weight
-        first.copy_(first.flip(1))  # BGR → RGB
-        first.mul_(255 * backbone.std.view(1, 3, 1, 1))  # pixels are divided by 255 and std
-        backbone.mean.copy_(torch.tensor(PIXEL_MEANS[name]).view(3, 1, 1) / 255)
+        return {}
+    fc6 = layer_of("fc6", layers.get("fc6"), [(hidden, inputs), (hidden,)], path, "fc6")
+    fc7 = layer_of("fc7", layers.get("fc7"), shapes(own.fc7), path, "fc7")
+    if inputs != own.fc6.in_features:
+        fc6["fc6.weight"] = in_our_order(fc6["fc6.weight"], backbone.channels)
+    return fc6 | fc7
 
 
 def fc6_inputs(layers: dict[str, CaffeLayer]) -> int:
@@ -83,8 +95,8 @@ def fc6_inputs(layers: dict[str, CaffeLayer]) -> int:
     return int(blobs[0][0].shape[-1]) if all(blobs) else 0
 
 
-def spare_of_pyramid(fc6: nn.Linear, fc7: nn.Linear, channels: int) -> dict[str, Tensor]:
-    """fc6 and fc7 of SPP-net's file, in the order of our pyramid.
+def in_our_order(weight: Tensor, channels: int) -> Tensor:
+    """fc6 of SPP-net's file, in the order of our pyramid.
 
     Theirs reads levels 1, 2, 3, 6, and in each all bins of the first channel, then of the next
     (spm_pool_caffe_mex.cpp); ours 6, 3, 2, 1, and all channels of the first bin, then of the next.
@@ -92,61 +104,52 @@ def spare_of_pyramid(fc6: nn.Linear, fc7: nn.Linear, channels: int) -> dict[str,
     found = []
     for level in PYRAMID:
         start = channels * sum(n * n for n in PYRAMID if n < level)
-        block = fc6.weight.detach()[:, start : start + channels * level**2]
+        block = weight[:, start : start + channels * level**2]
         found.append(block.unflatten(1, (channels, -1)).transpose(1, 2).flatten(1))
-    return {
-        "fc6.weight": torch.cat(found, dim=1),
-        "fc6.bias": fc6.bias.detach().clone(),
-        "fc7.weight": fc7.weight.detach().clone(),
-        "fc7.bias": fc7.bias.detach().clone(),
-    }
+    return torch.cat(found, dim=1)
 
 
-def refuse_other_network(
-    backbone: Backbone, name: str, layers: dict[str, CaffeLayer], path: Path
+def check_padding(
+    path: Path, layers: Mapping[str, CaffeLayer], backbone: Backbone, names: CaffeNames
 ) -> None:
-    """Refuse what cannot be told by shapes: other padding, another order, another normalisation."""
-    remedy = "choose the backbone= that it is for"
-    if name == "zf5":
-        remedy = (
-            "SPP-net's released ZF-5 needs backbone.padding=original "
-            "backbone.normalization=spatial (its prototxt differs from the paper)"
-        )
+    """Check what shapes do not show: zeros about the inputs of convolutions.
+
+    Raises:
+        UserError: the file's network pads otherwise than ours.
+    """
     convolutions = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
-    for layer, module in zip(CONVOLUTIONS[name], convolutions, strict=True):
-        pad = layers[layer].pad
+    for name, module in zip(names.convolutions, convolutions, strict=True):
+        pad = layers[name].pad
         if pad is not None and (pad, pad) != module.padding:
             raise UserError(
-                f"backbone.weights={path}: layer {layer} has a padding of {pad}, this network of "
-                f"{module.padding[0]}; {remedy}"
+                f"backbone.weights={path}: layer {name} has a padding of {pad}, this network of "
+                f"{module.padding[0]}; {names.remedy}"
             )
-    order = [layer for layer in layers if layer in ("norm1", "pool1")]
-    if name == "caffenet" and order == ["norm1", "pool1"]:
-        raise UserError(
-            f"backbone.weights={path} normalises before it pools: it is AlexNet, not CaffeNet"
-        )
-    spatial = any(isinstance(m, SpatialLRN) for m in backbone.conv)
-    if name == "zf5" and (convolutions[1].padding != (0, 0) or not spatial):
-        raise UserError(f"backbone.weights={path}: {remedy}")
 
 
-def copy_layer(
-    name: str, found: CaffeLayer | None, module: nn.Conv2d | nn.Linear, path: Path
-) -> None:
-    """One layer's weights and bias; old files hold matrices as (1, 1, rows, columns)."""
+def shapes(module: nn.Module) -> list[tuple[int, ...]]:
+    """Of a layer's weights and bias."""
+    return [tuple(parameter.shape) for parameter in module.parameters()]
+
+
+def layer_of(
+    name: str, found: CaffeLayer | None, wanted: Sequence[tuple[int, ...]], path: Path, ours: str
+) -> dict[str, Tensor]:
+    """A layer's weights and bias under our name; old files hold (1, 1, rows, columns)."""
     if found is None or len(found.blobs) != 2:
         raise UserError(
             f"backbone.weights={path} has no layer {name} with weights and bias: it is of another "
             "network; choose the backbone= that it is for"
         )
-    for blob, parameter in zip(found.blobs, module.parameters(), strict=True):
+    state = {}
+    for part, blob, size in zip(("weight", "bias"), found.blobs, wanted, strict=True):
         shape = list(blob.shape)
-        while len(shape) > parameter.dim() and shape[0] == 1:
+        while len(shape) > len(size) and shape[0] == 1:
             shape = shape[1:]
-        if shape != list(parameter.shape):
+        if tuple(shape) != size:
             raise UserError(
                 f"backbone.weights={path}: layer {name} is {tuple(shape)}, but this network has "
-                f"{tuple(parameter.shape)}; choose the backbone (and backbone.width) it is for"
+                f"{size}; choose the backbone (and backbone.width) it is for"
             )
-        with torch.no_grad():
-            parameter.copy_(blob.reshape(shape))
+        state[f"{ours}.{part}"] = blob.reshape(shape)
+    return state

@@ -89,7 +89,7 @@ def read_layer(content: memoryview, places: tuple[int, int, int]) -> tuple[str, 
 
 
 def read_blob(content: memoryview, layer: str) -> Tensor:
-    """One array; its shape is told in one of two ways."""
+    """One array; its shape is written in one of two ways."""
     sides = dict.fromkeys(DIMENSIONS, 1)
     shape: list[int] | None = None
     parts = []
@@ -146,7 +146,7 @@ def fields(content: memoryview) -> Iterator[Field]:
 
 
 def varint(content: memoryview, place: int) -> tuple[int, int]:
-    """An integer of seven bits a byte, lowest first, and the place behind it."""
+    """An integer of seven bits a byte, lowest first, and the place after it."""
     value = shift = 0
     while True:
         if place >= len(content) or shift > 63:

@@ -1,14 +1,19 @@
 """CaffeNet: AlexNet as Caffe has it, the network of R-CNN's VOC experiments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from torch import nn
 
-from detection.backbones.backbone import Backbone, initialize, scaled
+from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.caffe_weights import FIVE_LAYERS, CaffeNames
+from detection.backbones.caffemodel import CaffeLayer
 from detection.backbones.lrn import ChannelLRN
-from detection.backbones.weights import load_weights
+from detection.backbones.weights import Published, load_weights
+from detection.errors import UserError
 
-FC6_GRID = 6  # side of the map behind the last pooling
+ILSVRC_MEAN = (122.67891434, 116.66876762, 104.00698793)  # mean of ilsvrc_2012_mean.npy
+FC6_GRID = 6  # side of the map after the last pooling
 
 
 def caffenet(
@@ -29,7 +34,7 @@ def caffenet(
         width: factor on all numbers of channels.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
-        std: likewise.
+        std: of R, G, B in [0, 1].
     """
     c1, c2, c3, c4, c5 = (scaled(c, width) for c in (96, 256, 384, 384, 256))
     conv = nn.Sequential(
@@ -50,7 +55,20 @@ def caffenet(
     )
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(c5 * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
-    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (3, 2), input_px, mean, std)
-    initialize(backbone)
-    load_weights(backbone, "caffenet", weights, imagenet=None)
-    return backbone
+    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (3, 2), Preprocessing(input_px, mean, std))
+    initialize([conv, fc6, fc7])
+    published = Published("caffenet", caffe=CaffeNames(FIVE_LAYERS, ILSVRC_MEAN, check=check_order))
+    return load_weights(backbone, weights, published)
+
+
+def check_order(path: Path, layers: Mapping[str, CaffeLayer], backbone: Backbone) -> None:
+    """Check what shapes do not tell: AlexNet normalises before it pools, CaffeNet after.
+
+    Raises:
+        UserError: the file is of AlexNet.
+    """
+    order = [layer for layer in layers if layer in ("norm1", "pool1")]
+    if order == ["norm1", "pool1"]:
+        raise UserError(
+            f"backbone.weights={path} normalises before it pools: it is AlexNet, not CaffeNet"
+        )

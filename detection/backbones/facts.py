@@ -15,7 +15,7 @@ class Facts:
     Attributes:
         parameters: learnt numbers, biases included.
         connections: multiplications of weights for one input (OverFeat, table 4).
-        maps: height and width behind each convolution, pooling, and fully connected layer.
+        maps: height and width after each convolution, pooling, and fully connected layer.
     """
 
     parameters: int
@@ -36,10 +36,10 @@ def facts(network: nn.Module, height: int, width: int) -> Facts:
         sides = (output.shape[2], output.shape[3]) if output.dim() == 4 else (1, 1)
         maps.append((type(layer).__name__, *sides))
 
-    ghost = copy.deepcopy(network).to("meta")
+    meta_copy = copy.deepcopy(network).to("meta")
     kinds = (nn.Conv2d, nn.Linear, nn.MaxPool2d)
-    hooks = [m.register_forward_hook(note) for m in ghost.modules() if isinstance(m, kinds)]
-    ghost(torch.zeros(1, 3, height, width, device="meta"))
+    hooks = [m.register_forward_hook(note) for m in meta_copy.modules() if isinstance(m, kinds)]
+    meta_copy(torch.zeros(1, 3, height, width, device="meta"))
     for hook in hooks:
         hook.remove()
     return Facts(sum(p.numel() for p in network.parameters()), connections, maps)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import nn
 
-from detection.backbones.backbone import Backbone, initialize, scaled
-from detection.backbones.overfeat_weights import FILE_PREFIX, fill_from_overfeat
-from detection.backbones.weights import load_weights
+from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.overfeat_weights import FILE_PREFIX, read_overfeat
+from detection.backbones.weights import Published, load_weights
 
 
 def overfeat_fast(
@@ -30,7 +30,7 @@ def overfeat_fast(
         init_std: of normal random weights (0.01: 3.1); None: He's.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
-        std: likewise.
+        std: of R, G, B in [0, 1].
     """
     c1, c2, c3, c4 = (scaled(c, width) for c in (96, 256, 512, 1024))
     conv = nn.Sequential(
@@ -48,8 +48,8 @@ def overfeat_fast(
         nn.ReLU(inplace=True),
     )
     hidden = (scaled(3072, width), scaled(4096, width))
-    backbone = whole(conv, c4, hidden, 6, (2, 2), (input_px, mean, std))
-    return filled(backbone, weights, init_std)
+    inputs = Preprocessing(input_px, mean, std)
+    return filled(conv, c4, hidden, 6, (2, 2), inputs, weights, init_std)
 
 
 def overfeat_accurate(
@@ -72,7 +72,7 @@ def overfeat_accurate(
         init_std: of normal random weights (0.01: 3.1); None: He's.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
-        std: likewise.
+        std: of R, G, B in [0, 1].
     """
     c1, c2, c3, c5 = (scaled(c, width) for c in (96, 256, 512, 1024))
     conv = nn.Sequential(
@@ -92,28 +92,25 @@ def overfeat_accurate(
         nn.ReLU(inplace=True),
     )
     hidden = (scaled(4096, width), scaled(4096, width))
-    backbone = whole(conv, c5, hidden, 5, (3, 3), (input_px, mean, std))
-    return filled(backbone, weights, init_std)
+    inputs = Preprocessing(input_px, mean, std)
+    return filled(conv, c5, hidden, 5, (3, 3), inputs, weights, init_std)
 
 
-def whole(
+def filled(
     conv: nn.Sequential,
     channels: int,
     hidden: tuple[int, int],
     grid: int,
     pool: tuple[int, int],
-    inputs: tuple[int, Sequence[float], Sequence[float]],
+    inputs: Preprocessing,
+    weights: str | None,
+    init_std: float | None,
 ) -> Backbone:
-    """Convolutions and the two fully connected layers."""
-    fc6, fc7 = nn.Linear(channels * grid**2, hidden[0]), nn.Linear(*hidden)
-    return Backbone(conv, (fc6, fc7), grid, pool, *inputs)
-
-
-def filled(backbone: Backbone, weights: str | None, init_std: float | None) -> Backbone:
     """A backbone with random or read weights."""
-    initialize(backbone, init_std)
+    fc6, fc7 = nn.Linear(channels * grid**2, hidden[0]), nn.Linear(*hidden)
+    backbone = Backbone(conv, (fc6, fc7), grid, pool, inputs)
+    initialize([conv, fc6, fc7], init_std)
     if weights is not None and Path(weights).name.startswith(FILE_PREFIX):
-        fill_from_overfeat(backbone, Path(weights).expanduser())
-    else:
-        load_weights(backbone, "overfeat", weights, imagenet=None)
-    return backbone
+        backbone.load(read_overfeat(Path(weights).expanduser(), backbone))
+        return backbone
+    return load_weights(backbone, weights, Published("overfeat"))

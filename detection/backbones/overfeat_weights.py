@@ -4,36 +4,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
-from detection.backbones.backbone import Backbone
+from detection.backbones.backbone import Backbone, LoadedWeights
 from detection.errors import UserError
 
 FILE_PREFIX = "net_weight"
 RELEASED_CLASSES = 1000
 
 
-def fill_from_overfeat(backbone: Backbone, path: Path) -> None:
-    """Load a released file: float32 without header, weights (out, in, rows, columns), then bias.
+def read_overfeat(path: Path, backbone: Backbone) -> LoadedWeights:
+    """A released file: float32 without header, weights (out, in, rows, columns), then bias.
 
     The layers follow each other from the first to the classifier, whose classes are turned from
     the released order to the alphabetical one of wnids. The original's ReLU lets through what
     exceeds 1e-6 (modules.hpp), ours what exceeds 0, as in the paper.
 
     Args:
-        backbone: OverFeat's fast or accurate network, at full width.
         path: of the file.
+        backbone: OverFeat's fast or accurate network, at full width; it is only looked at.
 
     Raises:
         UserError: the file is missing or of another size.
     """
     if not path.is_file():
         raise UserError(f"backbone.weights={path}: there is no such file")
-    layers: list[nn.Conv2d | nn.Linear] = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
-    layers += [backbone.fc6, backbone.fc7]
-    classifier = nn.Linear(backbone.fc7.out_features, RELEASED_CLASSES)
-    parameters = [p for layer in (*layers, classifier) for p in (layer.weight, layer.bias)]
-    wanted = 4 * sum(p.numel() for p in parameters if p is not None)
+    fc = backbone.grid_fc
+    assert fc is not None
+    shapes = {f"conv.{k}": v.shape for k, v in backbone.conv.named_parameters()}
+    for name, layer in (("fc6", fc.fc6), ("fc7", fc.fc7)):
+        shapes |= {f"{name}.{k}": v.shape for k, v in layer.named_parameters()}
+    shapes["classifier.weight"] = torch.Size([RELEASED_CLASSES, fc.fc7.out_features])
+    shapes["classifier.bias"] = torch.Size([RELEASED_CLASSES])
+    wanted = 4 * sum(shape.numel() for shape in shapes.values())
     if path.stat().st_size != wanted:
         raise UserError(
             f"backbone.weights={path} has {path.stat().st_size} bytes, but this network's file has "
@@ -41,18 +44,16 @@ def fill_from_overfeat(backbone: Backbone, path: Path) -> None:
             "with backbone.width=1"
         )
     values = np.memmap(path, np.float32, mode="r")
+    state: dict[str, Tensor] = {}
     place = 0
-    with torch.no_grad():
-        for parameter in parameters:
-            assert parameter is not None
-            block = np.array(values[place : place + parameter.numel()])
-            parameter.copy_(torch.from_numpy(block).view_as(parameter))
-            place += parameter.numel()
-    backbone.pretrained = backbone.fc_pretrained = True
+    for name, shape in shapes.items():
+        block = np.array(values[place : place + shape.numel()])
+        state[name] = torch.from_numpy(block).view(shape)
+        place += shape.numel()
     wnids = released_wnids()
     alphabetical = torch.tensor(sorted(range(len(wnids)), key=wnids.__getitem__))
-    backbone.spare["classifier.weight"] = classifier.weight.detach()[alphabetical]
-    backbone.spare["classifier.bias"] = classifier.bias.detach()[alphabetical]
+    last = {part: state.pop(f"classifier.{part}")[alphabetical] for part in ("weight", "bias")}
+    return LoadedWeights(state, str(path), last)
 
 
 def released_wnids() -> list[str]:

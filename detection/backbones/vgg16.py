@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models import VGG16_Weights
 
-from detection.backbones.backbone import Backbone, initialize, scaled
-from detection.backbones.weights import load_weights
+from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.caffe_weights import CaffeNames
+from detection.backbones.weights import Published, load_weights
 
-FC6_GRID = 7  # side of the map behind the last pooling
+CAFFE_LAYERS = [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in
+                range(1, count + 1)]  # fmt: skip
+CAFFE_MEAN = (123.68, 116.779, 103.939)  # rcnn, branch vgg-verydeep: rcnn_create_model.m
+FC6_GRID = 7  # side of the map after the last pooling
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
 
 
@@ -27,7 +31,7 @@ def vgg16(
         width: factor on all numbers of channels.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
-        std: likewise.
+        std: of R, G, B in [0, 1].
     """
     layers: list[nn.Module] = []
     before = 3
@@ -40,7 +44,13 @@ def vgg16(
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(before * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
     conv = nn.Sequential(*layers[:-1])
-    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (2, 2), input_px, mean, std)
-    initialize(backbone)
-    load_weights(backbone, "vgg16", weights, VGG16_Weights.IMAGENET1K_V1)
-    return backbone
+    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (2, 2), Preprocessing(input_px, mean, std))
+    initialize([conv, fc6, fc7])
+    published = Published(
+        "vgg16",
+        VGG16_Weights.IMAGENET1K_V1,
+        renaming={"features.": "conv.", "classifier.0.": "fc6.", "classifier.3.": "fc7."},
+        classifier="classifier.6.",
+        caffe=CaffeNames(CAFFE_LAYERS, CAFFE_MEAN),
+    )
+    return load_weights(backbone, weights, published)

@@ -1,7 +1,9 @@
-"""Weights of a backbone: downloaded, or from a file."""
+"""Weights of a backbone: downloaded, or from a file. Readers return them, and change nothing."""
 
 import logging
 import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -10,56 +12,97 @@ import torch
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-from detection.backbones.backbone import Backbone
-from detection.backbones.caffe_weights import fill_from_caffe
+from detection.backbones.backbone import Backbone, LoadedWeights
+from detection.backbones.caffe_weights import CaffeNames, read_caffe
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# torchvision's names of AlexNet's and VGG-16's layers → ours
-TORCHVISION_NAMES = {
-    "alexnet": {"features.": "conv.", "classifier.1.": "fc6.", "classifier.4.": "fc7."},
-    "vgg16": {"features.": "conv.", "classifier.0.": "fc6.", "classifier.3.": "fc7."},
-    "zf5": {},
-    "caffenet": {},
-    "overfeat": {},
-}
-DETECTOR_PREFIX = "features.backbone."  # where a detector of ours keeps its backbone
+BACKBONE_PREFIX = "features.backbone."  # where a model of ours keeps its backbone
+HEAD_PREFIXES = ("head.", "")  # and its fc6 and fc7; "" in checkpoints of older versions
 
 
-def load_weights(
-    backbone: Backbone, name: str, weights: str | None, imagenet: WeightsEnum | None
-) -> None:
-    """Fill a backbone with weights.
+@dataclass(frozen=True)
+class Published:
+    """Who publishes a network's weights, and what its layers are called there.
+
+    Attributes:
+        name: of the network, for messages.
+        imagenet: torchvision's weights, or None.
+        renaming: torchvision's prefixes of layers → ours.
+        classifier: torchvision's prefix of the last layer.
+        caffe: names in `.caffemodel` files; None where there are no such files.
+    """
+
+    name: str
+    imagenet: WeightsEnum | None = None
+    renaming: Mapping[str, str] = field(default_factory=dict)
+    classifier: str = ""
+    caffe: CaffeNames | None = None
+
+
+def load_weights(backbone: Backbone, weights: str | None, published: Published) -> Backbone:
+    """A backbone with the weights that a user names.
 
     Args:
-        backbone: to be filled; its fc6 and fc7 are too where the file has them.
-        name: "alexnet", "caffenet", "overfeat", "vgg16" or "zf5".
-        weights: "imagenet", a path (a state dict in torchvision's names or ours, the
-            `detector.ckpt` of a run, or a `.caffemodel`), or None to keep the random ones.
-        imagenet: what "imagenet" stands for.
+        backbone: to be filled.
+        weights: "imagenet", a path (a state dict in torchvision's names or ours, the checkpoint of
+            a run, or a `.caffemodel`), or None to keep the random ones.
+        published: of this network.
 
     Raises:
         UserError: a failed download, an unreadable file, or layers of other shapes.
     """
     if weights is None:
-        return
+        return backbone
     if weights.endswith(".caffemodel"):
-        fill_from_caffe(backbone, name, Path(weights).expanduser())
-        return
+        if published.caffe is None:
+            raise UserError(
+                f"backbone.weights={weights}: backbone={published.name} is torchvision's, for "
+                "which Caffe has no weights; choose caffenet, zf5 or vgg16"
+            )
+        loaded = read_caffe(Path(weights).expanduser(), backbone, published.caffe)
+    else:
+        loaded = read_weights(weights, published)
+    backbone.load(loaded)
+    return backbone
+
+
+def read_weights(weights: str, published: Published) -> LoadedWeights:
+    """Weights in torchvision's names or ours."""
     if weights == "imagenet":
-        state = download(name, imagenet)
-        source = str(imagenet)
+        state, source = download(published.name, published.imagenet), str(published.imagenet)
     else:
         state, source = read_state(Path(weights).expanduser()), weights
-    of_detector = any(key.startswith(DETECTOR_PREFIX) for key in state)
-    keep_classifier(backbone, state, of_detector)
-    state = renamed(state, TORCHVISION_NAMES[name])
-    if of_detector:
-        state = without_other_fc(backbone, state, source)
-    fill(backbone, state, source)
-    backbone.pretrained = True
-    backbone.fc_pretrained = "fc6.weight" in state
+    if any(key.startswith(BACKBONE_PREFIX) for key in state):
+        return LoadedWeights(of_model(state), source)
+    ours = {rename(key, published.renaming): value for key, value in state.items()}
+    kept = {k: v for k, v in ours.items() if k.startswith(("conv.", "fc6.", "fc7."))}
+    last = {k.removeprefix(published.classifier): v for k, v in state.items()
+            if published.classifier and k.startswith(published.classifier)}  # fmt: skip
+    return LoadedWeights(kept, source, last)
+
+
+def of_model(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's convolutions, and fc6 and fc7, of a whole model of ours."""
+    found = {}
+    for key, value in state.items():
+        bare = key.removeprefix(BACKBONE_PREFIX)
+        if bare != key and bare.startswith("conv."):
+            found[bare] = value
+        for prefix in HEAD_PREFIXES:
+            bare = key.removeprefix(prefix)
+            if key.startswith(prefix) and bare.startswith(("fc6.", "fc7.")):
+                found[bare] = value
+    return found
+
+
+def rename(key: str, names: Mapping[str, str]) -> str:
+    """A layer's name among ours."""
+    for theirs, ours in names.items():
+        if key.startswith(theirs):
+            return ours + key.removeprefix(theirs)
+    return key
 
 
 def download(name: str, imagenet: WeightsEnum | None) -> dict[str, Tensor]:
@@ -99,54 +142,3 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError(f"backbone.weights={path} holds no state dict")
     return content
-
-
-def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
-    """A state dict under our names; what a backbone does not have is left out."""
-    ours = {}
-    for key, value in state.items():
-        if key.startswith(DETECTOR_PREFIX):
-            key = key.removeprefix(DETECTOR_PREFIX)
-        for theirs, prefix in names.items():
-            if key.startswith(theirs):
-                key = prefix + key.removeprefix(theirs)
-        if key.startswith(("conv.", "fc6.", "fc7.")):
-            ours[key] = value
-    return ours
-
-
-def keep_classifier(backbone: Backbone, state: dict[str, Tensor], of_detector: bool) -> None:
-    """Keep a published network's last layer, for a classifier of the same classes."""
-    for part in ("weight", "bias"):
-        layer = state.get(f"classifier.6.{part}")  # torchvision's AlexNet and VGG-16
-        if layer is not None and not of_detector:
-            backbone.spare[f"classifier.{part}"] = layer
-
-
-def without_other_fc(
-    backbone: Backbone, state: dict[str, Tensor], source: str
-) -> dict[str, Tensor]:
-    """A detector's layers without its fc6 and fc7, if that fc6 reads other features than ours."""
-    fc6 = state.get("fc6.weight")
-    if fc6 is None or fc6.shape == backbone.fc6.weight.shape:
-        return state
-    backbone.spare |= {key: value for key, value in state.items() if key.startswith("fc")}
-    return {key: value for key, value in state.items() if key.startswith("conv.")}
-
-
-def fill(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
-    """Load weights; all convolutions must be there and fit, fc6 and fc7 may be missing."""
-    own = backbone.state_dict()
-    missing = [key for key in own if key.startswith("conv.") and key not in state]
-    if missing:
-        raise UserError(
-            f"weights of {source} lack {', '.join(missing[:4])}: they are of another network"
-        )
-    for key, value in state.items():
-        if key not in own or own[key].shape != value.shape:
-            wanted = tuple(own[key].shape) if key in own else "no such layer"
-            raise UserError(
-                f"weights of {source}: {key} is {tuple(value.shape)}, but this network has "
-                f"{wanted}; choose the backbone (and backbone.width) they were trained with"
-            )
-    backbone.load_state_dict(state, strict=False)

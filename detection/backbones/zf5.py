@@ -1,15 +1,24 @@
 """ZF-5: the "fast" network of Zeiler and Fergus as SPP-net uses it (SPP-net, table 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from torch import nn
 
-from detection.backbones.backbone import Backbone, initialize, scaled
+from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.caffe_weights import FIVE_LAYERS, CaffeNames
+from detection.backbones.caffemodel import CaffeLayer
 from detection.backbones.lrn import ChannelLRN, SpatialLRN
-from detection.backbones.weights import load_weights
+from detection.backbones.weights import Published, load_weights
+from detection.errors import UserError
 
-FC6_GRID = 6  # side of the map behind the last pooling of the network without SPP
+SPPNET_MEAN = (128.0, 128.0, 128.0)  # SPP_net: caffe_anysize_test.m
+SPPNET_REMEDY = (
+    "SPP-net's released ZF-5 needs backbone.padding=original backbone.normalization=spatial (its "
+    "prototxt differs from the paper)"
+)
+FC6_GRID = 6  # side of the map after the last pooling of the network without SPP
 
 
 def zf5(
@@ -32,7 +41,7 @@ def zf5(
         normalization: over neighbouring channels, or within each as in the released prototxt.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
-        std: likewise.
+        std: of R, G, B in [0, 1].
     """
     c1, c2, c3, c4, c5 = (scaled(c, width) for c in (96, 256, 384, 384, 256))
     norm = ChannelLRN if normalization == "channel" else SpatialLRN
@@ -54,7 +63,20 @@ def zf5(
     )
     hidden = scaled(4096, width)
     fc6, fc7 = nn.Linear(c5 * FC6_GRID**2, hidden), nn.Linear(hidden, hidden)
-    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (3, 2), input_px, mean, std)
-    initialize(backbone)
-    load_weights(backbone, "zf5", weights, imagenet=None)
-    return backbone
+    backbone = Backbone(conv, (fc6, fc7), FC6_GRID, (3, 2), Preprocessing(input_px, mean, std))
+    initialize([conv, fc6, fc7])
+    caffe = CaffeNames(FIVE_LAYERS, SPPNET_MEAN, check=check_geometry, remedy=SPPNET_REMEDY)
+    published = Published("zf5", caffe=caffe)
+    return load_weights(backbone, weights, published)
+
+
+def check_geometry(path: Path, layers: Mapping[str, CaffeLayer], backbone: Backbone) -> None:
+    """Check what shapes do not tell: the released network's padding and normalisation.
+
+    Raises:
+        UserError: ours has another geometry; says how to get it.
+    """
+    convolutions = [m for m in backbone.conv if isinstance(m, nn.Conv2d)]
+    spatial = any(isinstance(m, SpatialLRN) for m in backbone.conv)
+    if convolutions[1].padding != (0, 0) or not spatial:
+        raise UserError(f"backbone.weights={path}: {SPPNET_REMEDY}")

@@ -1,4 +1,4 @@
-"""Classifiers on a network's inner maps, in training alone (Szegedy et al. 2014, section 5)."""
+"""Classifiers on a network's inner maps, in training only (Szegedy et al. 2014, section 5)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ class AuxiliaryClassifiers(nn.Module):
 
     Args:
         backbone: of whose `auxiliary` maps there is one each; most networks have none.
-        num_classes: K.
+        num_classes: C.
         weight: of their losses; 0 for none of them.
     """
 

@@ -1,12 +1,13 @@
 """SVMs on a trained network's activations (SPP-net, sections 3.2 and 3.3)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.classification.classifier import Classifier
+from detection.classification.classifier import Classifier, ImageFeatures
+from detection.classification.views import ViewSet
 from detection.errors import UserError
 
 GRID = "grid5"
@@ -17,21 +18,27 @@ class FeatureSVM(Classifier):
 
     Args:
         features: see `Classifier`; its backbone brings the weights.
-        num_classes: K.
+        num_classes: C.
         layer: see `Classifier.layers`; "grid5" is the map pooled to fc6's published grid, which
             in an SPP-net is the finest level of its pyramid (tables 3 and 4).
+        side_px: see `Classifier`; None: the side of the network's inputs (SPP-net, 3.2).
+        views: see `Classifier`; one view an image.
         precision: see `Classifier`.
     """
 
+    scores_are = "margins"
+
     def __init__(
         self,
-        features: Any,
+        features: ImageFeatures,
         num_classes: int,
         *,
-        layer: str,
-        precision: Literal["float32", "bfloat16"],
+        layer: str = "fc7",
+        side_px: int | None = None,
+        views: ViewSet | None = None,
+        precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
-        super().__init__(features, num_classes, precision=precision)
+        super().__init__(features, num_classes, side_px=side_px, views=views, precision=precision)
         if layer not in self.layers:
             raise UserError(f"model.layer={layer}: choose one of {', '.join(self.layers)}")
         self.layer = layer
@@ -62,8 +69,8 @@ class FeatureSVM(Classifier):
         """(B, D) normalised activations; D of a convolution depends on the images' size."""
         return F.normalize(self.activations(images, self.layer).flatten(1))
 
-    def refuse_other_length(self, activations: Tensor, images: Tensor) -> None:
-        """Refuse activations of another length than the SVMs'.
+    def check_length(self, activations: Tensor, images: Tensor) -> None:
+        """Check that activations are as long as those that the SVMs read.
 
         Raises:
             UserError: a convolution's, of views that are not crops of the network's inputs.
@@ -72,13 +79,13 @@ class FeatureSVM(Classifier):
             raise UserError(
                 f"layer={self.layer} gives {activations.shape[1]} numbers for a view of "
                 f"{tuple(images.shape[2:])} pixels, and {self.svm.in_features} for a crop: choose "
-                "views=centre, or a layer behind the pooling"
+                "views=centre, or a layer after the pooling"
             )
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
-        """(B, K) margins; see `refuse_other_length`."""
+        """(B, C) margins; see `check_length`."""
         activations = self.read(images)
-        self.refuse_other_length(activations, images)
+        self.check_length(activations, images)
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 would make ties
             return self.svm(activations)

@@ -1,24 +1,43 @@
 """Training of SVMs on activations (SPP-net, section 3.2): no augmentation, C = 1."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.svm import SVC
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from detection.classification.feature_svm import FeatureSVM
-from detection.classification.testing import BATCH
-from detection.classification.views import ViewSet
-from detection.data.classification_data import ClassificationData, Viewed
+from detection.data.module import DataModule
+from detection.data.samples import Sample
 from detection.errors import UserError
+from detection.evaluation.evaluator import Evaluator
 from detection.training.stage import Stage
 
 log = logging.getLogger(__name__)
 
 MOST = 30_000  # images: their inner products then take 7 GB, twice where a class leaves some out
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSVMOptions:
+    """How SVMs on activations are trained.
+
+    Attributes:
+        c: weight of the hinge loss (SPP-net, 3.2).
+    """
+
+    c: float = 1.0
+
+    def stage(
+        self, model: FeatureSVM, data: DataModule, evaluator: Evaluator, seed: int = 0
+    ) -> "FeatureSVMStage":
+        """The stage that trains so."""
+        return FeatureSVMStage(model, data, evaluator, seed, options=self)
 
 
 class FeatureSVMStage(Stage):
@@ -29,46 +48,44 @@ class FeatureSVMStage(Stage):
     the same.
 
     Args:
-        detector: the SVMs and their network.
+        model: the SVMs and their network; its views give one view of an image.
         data: to learn.
+        evaluator: see `Stage`.
         seed: see `Stage`.
-        views: one view of an image.
-        c: weight of the hinge loss (1: 3.2).
+        options: how.
     """
 
     name = "svm"
-    detector: FeatureSVM
-    data: ClassificationData
+    model: FeatureSVM
 
     def __init__(
         self,
-        detector: FeatureSVM,
-        data: ClassificationData,
+        model: FeatureSVM,
+        data: DataModule,
+        evaluator: Evaluator,
         seed: int = 0,
-        *,
-        views: ViewSet,
-        c: float,
+        options: FeatureSVMOptions = FeatureSVMOptions(),
     ) -> None:
-        super().__init__(detector, data, seed)
-        images = len(data.indices["train"])
+        super().__init__(model, data, evaluator, seed)
+        images = len(data.split("train"))
         if images > MOST:
             raise UserError(
                 f"SVMs on activations learn from at most {MOST} images, and here are {images}"
             )
-        views.fit(data.side_px, detector.features.backbone)
-        self.views = views
-        self.c = c
+        self.options = options
         self.automatic_optimization = False
         self.examples: list[Tensor] = []
         self.labels: list[Tensor] = []
-        detector.requires_grad_(False)
-        detector.svm.requires_grad_(True)  # several processes want something to learn
-        self.refuse_random_fc()
+        self.check_fc()
 
-    def refuse_random_fc(self) -> None:
-        """Refuse fc6 or fc7 where the weights were for the convolutions alone."""
-        backbone, layer = self.detector.features.backbone, self.detector.layer
-        if layer in ("fc6", "fc7") and backbone.pretrained and not backbone.fc_pretrained:
+    def learns(self) -> Sequence[nn.Module]:
+        """The SVMs, if not by their gradient: several processes want something to learn."""
+        return [self.model.svm]
+
+    def check_fc(self) -> None:
+        """Check that fc6 and fc7 are not random after convolutions that have weights."""
+        backbone, layer = self.model.features.backbone, self.model.layer
+        if layer in ("fc6", "fc7") and backbone.pretrained and not self.model.head.pretrained:
             raise UserError(
                 f"model.layer={layer}: the weights hold no fc6 for these features, so it is "
                 "random: choose model.features.levels as they were trained with, a convolution, or "
@@ -80,21 +97,20 @@ class FeatureSVMStage(Stage):
         return {"max_epochs": 1, "limit_val_batches": 0}
 
     def configure_optimizers(self) -> None:
-        """Liblinear learns."""
+        """None: LIBSVM learns."""
         return
 
-    def train_dataloader(self) -> DataLoader[list[Viewed]]:
+    def train_dataloader(self) -> DataLoader[list[Sample]]:
         """All training images, in each process."""
-        return self.data.view_loader("train", self.views, BATCH, shared=False)
+        return self.data.loader("train", self.model.transform, share=False)
 
     def on_train_start(self) -> None:
         """Begin anew."""
-        if not self.detector.features.backbone.pretrained:
+        if not self.model.features.backbone.pretrained:
             log.warning("backbone.weights= names no network: these SVMs learn from random numbers")
-        self.detector.eval()
         self.examples, self.labels = [], []
 
-    def training_step(self, batch: list[Viewed], index: int) -> None:
+    def training_step(self, batch: list[Sample], batch_idx: int) -> None:
         """Read some images.
 
         Raises:
@@ -109,10 +125,10 @@ class FeatureSVMStage(Stage):
             [torch.cat([torch.stack(v) for v in views])] if together else map(torch.stack, views)
         )
         for images in stacks:
-            examples = self.detector.read(images)
-            self.detector.refuse_other_length(examples, images)
+            examples = self.model.read(images)
+            self.model.check_length(examples, images)
             self.examples.append(examples.cpu())
-        self.labels += [image.label.cpu() for image in batch]
+        self.labels += [next(iter(image.target.values())).cpu() for image in batch]
 
     @torch.no_grad()
     def on_train_epoch_end(self) -> None:
@@ -122,19 +138,19 @@ class FeatureSVMStage(Stage):
         self.examples, self.labels = [], []
         products = examples @ examples.T
         if labels.dim() == 1:  # one class an image: the others are not there
-            one_hot = torch.nn.functional.one_hot(labels, self.detector.num_classes)
+            one_hot = torch.nn.functional.one_hot(labels, self.model.num_classes)
             labels = 2 * one_hot - 1
         for label, name in enumerate(self.data.class_names):
             column = labels[:, label].numpy()
             rows = column != 0
             if len(np.unique(column[rows])) < 2:
                 log.warning("class %s is in no training image or in all: it gets no SVM", name)
-                self.detector.svm.weight[label] = 0
-                self.detector.svm.bias[label] = -torch.inf
+                self.model.svm.weight[label] = 0
+                self.model.svm.bias[label] = -torch.inf
                 continue
-            solver = SVC(C=self.c, kernel="precomputed", cache_size=1000)
+            solver = SVC(C=self.options.c, kernel="precomputed", cache_size=1000)
             counted = products if rows.all() else products[np.ix_(rows, rows)]  # else a copy
             solver.fit(counted, column[rows])
             weight = solver.dual_coef_[0] @ examples[np.flatnonzero(rows)[solver.support_]]
-            self.detector.svm.weight[label] = torch.from_numpy(weight).float()
-            self.detector.svm.bias[label] = float(solver.intercept_[0])
+            self.model.svm.weight[label] = torch.from_numpy(weight).float()
+            self.model.svm.bias[label] = float(solver.intercept_[0])

@@ -1,90 +1,119 @@
 """Training of a classifier, at one size or at several (SPP-net, 2.3; OverFeat, 3.1)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader
 
 from detection.classification.auxiliary import AuxiliaryClassifiers, outputs_of
 from detection.classification.classifier import Classifier
-from detection.classification.views import CropViews, ViewSet
-from detection.data.classification_data import ClassificationData, Labelled, Viewed
+from detection.classification.views import centre_view
+from detection.data.classification import ClassificationSplit
+from detection.data.examples import Labelled, WholeImages
+from detection.data.module import DataModule
+from detection.data.samples import Sample
+from detection.data.transforms import CentreOrCornerCrop
 from detection.errors import UserError
-from detection.training.stage import Stage, mixed
+from detection.evaluation.evaluator import Evaluator
+from detection.training.schedules import (
+    OptimizerFactory,
+    ScheduleFactory,
+    scheduled,
+    step_decay,
+)
+from detection.training.seeds import mixed
+from detection.training.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationOptions:
+    """SPP-net's training of classifiers (3.1); OverFeat's differs in its config.
+
+    Attributes:
+        examples: what crops are made of images.
+        sizes_px: sides of the inputs, in turn; the augmented crops are resized to them. One size is
+            single-size training; None: the network's own.
+        alternate: a new size each "epoch" (SPP-net, 2.3) or each "step" (ours).
+        batch_size: crops in a batch, for each process (Krizhevsky et al. 2012).
+        epochs: over the training images (SPP-net, 3.1).
+        crops_per_checkpoint: a longer epoch is trained in parts of about this many crops, each of
+            which ends with a checkpoint and a validation; they are Lightning's epochs.
+        optimizer: learning rate: SPP-net, 3.1; the rest: Krizhevsky et al. 2012.
+        schedule: divided by 10 twice, "when the error plateaus" (SPP-net, 3.1); None: one cycle.
+        dropout: after fc6 and fc7 (SPP-net, 3.1).
+        clip_norm: limit of the gradient's norm; None for none.
+        auxiliary_weight: of the losses of classifiers on inner maps, for networks that have them
+            (Szegedy et al. 2014, 5).
+        max_steps: no more batches than this, for trials; None for no limit.
+    """
+
+    examples: WholeImages = WholeImages(CentreOrCornerCrop)
+    sizes_px: Sequence[int] | None = None
+    alternate: Literal["epoch", "step"] = "epoch"
+    batch_size: int = 128
+    epochs: int = 70
+    crops_per_checkpoint: int = 640_000
+    optimizer: OptimizerFactory = partial(SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
+    schedule: ScheduleFactory | None = partial(step_decay, at=[0.6, 0.85], factor=0.1)
+    dropout: float = 0.5
+    clip_norm: float | None = None
+    auxiliary_weight: float = 0.3
+    max_steps: int | None = None
+
+    def stage(
+        self, model: Classifier, data: DataModule, evaluator: Evaluator, seed: int = 0
+    ) -> "ClassificationStage":
+        """The stage that trains so."""
+        return ClassificationStage(model, data, evaluator, seed, options=self)
 
 
 class ClassificationStage(Stage):
-    """Learns all layers from augmented images.
+    """Learns all layers from augmented crops.
 
     Args:
-        detector: the classifier.
+        model: the classifier.
         data: to learn.
+        evaluator: see `Stage`.
         seed: see `Stage`.
-        sizes_px: sides of the inputs, in turn; the augmented squares are resized to them. One
-            size is single-size training.
-        alternate: a new size each "epoch" (SPP-net, 2.3) or each "step".
-        batch_size: images in a batch, for each process.
-        epochs: over the training images.
-        squares_per_part: a longer epoch is trained in parts of about so many squares, each of
-            which ends with a checkpoint and a validation; they are Lightning's epochs.
-        optimizer: makes one from parameters.
-        schedule: makes one from an optimiser and the number of steps.
-        dropout: behind fc6 and fc7.
-        clip_norm: limit of the gradient's norm; None for none.
-        auxiliary_weight: of the losses of classifiers on inner maps, for networks that have them.
-        max_steps: no more batches than so many; None for no limit.
+        options: how.
     """
 
     name = "train"
-    detector: Classifier
-    data: ClassificationData
+    model: Classifier
 
     def __init__(
         self,
-        detector: Classifier,
-        data: ClassificationData,
+        model: Classifier,
+        data: DataModule,
+        evaluator: Evaluator,
         seed: int = 0,
-        *,
-        sizes_px: Sequence[int],
-        alternate: Literal["epoch", "step"],
-        batch_size: int,
-        epochs: int,
-        squares_per_part: int,
-        optimizer: Callable[[Sequence[nn.Parameter]], Optimizer],
-        schedule: Callable[[Optimizer, int], LRScheduler],
-        dropout: float,
-        clip_norm: float | None,
-        auxiliary_weight: float,
-        max_steps: int | None,
+        options: ClassificationOptions = ClassificationOptions(),
     ) -> None:
-        super().__init__(detector, data, seed)
-        self.sizes_px = list(sizes_px)
-        self.alternate = alternate
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.refuse_unfit()
-        squares = len(data.indices["train"]) * data.squares_per_image
-        self.parts = math.ceil(squares / squares_per_part)
-        self.make_optimizer = optimizer
-        self.make_schedule = schedule
-        self.dropout = dropout
-        self.clip_norm = clip_norm
-        self.max_steps = max_steps
-        backbone = detector.features.backbone
-        self.auxiliary = AuxiliaryClassifiers(backbone, detector.num_classes, auxiliary_weight)
-        centre = CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)
-        self.val_views = ViewSet({"centre": centre})
-        self.val_views.fit(data.side_px, backbone)
-        detector.requires_grad_(True)
+        super().__init__(model, data, evaluator, seed)
+        self.options = options
+        backbone, split = model.features.backbone, data.split("train")
+        self.sizes_px = [backbone.input_px] if options.sizes_px is None else list(options.sizes_px)
+        self.check(split)
+        self.examples = options.examples.of(split, model.side_px, backbone.input_px)
+        crops = len(split) * options.examples.views
+        self.parts = math.ceil(crops / options.crops_per_checkpoint)
+        self.auxiliary = AuxiliaryClassifiers(backbone, model.num_classes, options.auxiliary_weight)
+        self.val_views = centre_view()
+        self.val_views.bind(model.side_px, backbone)
 
-    def refuse_unfit(self) -> None:
-        """Refuse options and data that cannot be learnt with.
+    def learns(self) -> Sequence[nn.Module]:
+        """All of it."""
+        return [self.model]
+
+    def check(self, split: ClassificationSplit) -> None:
+        """Check options and data before any work.
 
         Raises:
             UserError: names the option.
@@ -92,9 +121,9 @@ class ClassificationStage(Stage):
         option = "model.stages.train.sizes_px"
         if not self.sizes_px or min(self.sizes_px) < 1:
             raise UserError(f"{option} needs positive numbers")
-        features = self.detector.features
-        features.backbone.refuse_small(min(self.sizes_px), option, features.least_cells)
-        if self.data.indices["train"].multi_label:
+        features = self.model.features
+        features.backbone.check_input(min(self.sizes_px), option, features.least_cells)
+        if split.multi_label:
             raise UserError(
                 f"data={self.data.name} shows several classes in an image: model=feature_svm "
                 "learns them"
@@ -103,37 +132,40 @@ class ClassificationStage(Stage):
     def trainer_options(self) -> dict[str, Any]:
         """An epoch of Lightning's is a part of ours; each has batches of its own."""
         return {
-            "max_epochs": self.epochs * self.parts,
-            "max_steps": -1 if self.max_steps is None else self.max_steps,
+            "max_epochs": self.options.epochs * self.parts,
+            "max_steps": -1 if self.options.max_steps is None else self.options.max_steps,
             "reload_dataloaders_every_n_epochs": 1,
-            "gradient_clip_val": self.clip_norm,
+            "gradient_clip_val": self.options.clip_norm,
         }
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
-        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
-        steps = len(self.data.train_loader(self.batch_size, seed=0))
-        schedule = self.make_schedule(optimizer, self.epochs * steps)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
+        steps = len(self._loader(seed=0))
+        return scheduled(optimizer, self.options.schedule, self.options.epochs * steps)
 
     def train_dataloader(self) -> DataLoader[Labelled]:
         """The batches of an epoch, or of a part of it."""
         epoch, part = divmod(self.current_epoch, self.parts)
-        return self.data.train_loader(self.batch_size, mixed(self.seed, epoch), (part, self.parts))
+        return self._loader(mixed(self.seed, epoch), (part, self.parts))
 
-    def val_dataloader(self) -> DataLoader[list[Viewed]]:
-        """Centre crops of some test images: for the curves alone, nothing is chosen by them."""
-        return self.data.view_loader(
-            "test", self.val_views, self.batch_size, most=self.data.val_images
-        )
+    def _loader(self, seed: int, part: tuple[int, int] = (0, 1)) -> DataLoader[Labelled]:
+        workers = self.data.num_workers
+        return self.examples.loader(self.options.batch_size, seed, workers, part)
+
+    def val_dataloader(self) -> DataLoader[list[Sample]] | list[Any]:
+        """Centre crops of the val images."""
+        if not self.data.has_val:
+            return []
+        return self.data.loader("val", self.val_views, self.options.batch_size)
 
     def size_now(self) -> int:
         """Side of the inputs of this step: a function of its number, so that processes agree."""
         epoch = self.current_epoch // self.parts
-        number = epoch if self.alternate == "epoch" else self.global_step
+        number = epoch if self.options.alternate == "epoch" else self.global_step
         return self.sizes_px[number % len(self.sizes_px)]
 
-    def training_step(self, batch: Labelled, index: int) -> Tensor:
+    def training_step(self, batch: Labelled, batch_idx: int) -> Tensor:
         """Cross-entropy over the classes, the auxiliary classifiers' added."""
         images, labels = batch
         size = self.size_now()
@@ -141,17 +173,17 @@ class ClassificationStage(Stage):
             pixels = images.float() / 255
             images = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
         with outputs_of(self.auxiliary.layers) as maps:
-            logits = self.detector(images, self.dropout).float()
+            logits = self.model(images, self.options.dropout).float()
         loss = F.cross_entropy(logits, labels)
         if maps:
             loss = loss + self.auxiliary(maps, labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         self.log("train/accuracy", accuracy, batch_size=len(labels))
-        return self.refuse_non_finite(loss, f"{len(labels)} images of {size} pixels a side")
+        return self.check_finite(loss, f"{len(labels)} images of {size} pixels a side")
 
-    def validation_step(self, batch: list[Viewed], index: int) -> None:
-        """Loss and accuracy on centre crops."""
-        images = torch.stack([image.views[0][0] for image in batch])
-        labels = torch.stack([image.label for image in batch])
-        self.log_validation(self.detector(images).float(), labels)
+    def classify(self, batch: list[Sample]) -> tuple[Tensor, Tensor]:
+        """Logits of centre crops."""
+        images = torch.stack([sample.views[0][0] for sample in batch])
+        labels = torch.stack([sample.target["label"] for sample in batch])
+        return self.model(images).float(), labels

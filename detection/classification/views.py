@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import cv2
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.backbones.backbone import Backbone
-from detection.classification.classifier import Classifier
-from detection.data.crop_places import PLACES, crop_at
+from detection.data.samples import Sample, as_image, as_pixels
+from detection.data.transforms import PLACES, crop_at
 from detection.errors import UserError
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -21,7 +22,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 class ViewKind(Protocol):
     """One kind of views."""
 
-    def fit(self, side_px: int, backbone: Backbone) -> int:
+    def bind(self, side_px: int, backbone: Backbone) -> int:
         """Fill in what the config left open; the shorter side that is needed of an image."""
         ...
 
@@ -29,8 +30,8 @@ class ViewKind(Protocol):
         """Views (h, w, 3) of an (H, W, 3) image; their number is the same for every image."""
         ...
 
-    def read(self, classifier: Classifier, views: Tensor) -> Tensor:
-        """(B, K) scores of (B, 3, h, w) views of one size."""
+    def read(self, classifier: Any, views: Tensor) -> Tensor:
+        """(B, C) scores of (B, 3, h, w) views of one size."""
         ...
 
 
@@ -49,10 +50,10 @@ class CropViews:
     def __init__(
         self,
         *,
-        resize_px: int | None,
-        crop_px: int | None,
-        places: Sequence[str],
-        flip: bool,
+        resize_px: int | None = None,
+        crop_px: int | None = None,
+        places: Sequence[str] = ("centre",),
+        flip: bool = False,
         square: bool = False,
     ) -> None:
         unknown = [p for p in places if p not in PLACES]
@@ -61,16 +62,16 @@ class CropViews:
         self.options = (resize_px, crop_px)
         self.places, self.flip, self.square = list(places), flip, square
 
-    def fit(self, side_px: int, backbone: Backbone) -> int:
+    def bind(self, side_px: int, backbone: Backbone) -> int:
         """See `ViewKind`."""
         resize_px, crop_px = self.options
         self.resize_px, self.crop_px = resize_px or side_px, crop_px or backbone.input_px
         if self.crop_px > self.resize_px:
             raise UserError(
                 f"views: a crop of {self.crop_px} does not fit a side of {self.resize_px} pixels "
-                "(data.side_px)"
+                "(model.side_px)"
             )
-        backbone.refuse_small(self.crop_px, "views: crop_px")
+        backbone.check_input(self.crop_px, "views: crop_px")
         return self.resize_px
 
     def __call__(self, pixels: Pixels) -> list[Pixels]:
@@ -80,7 +81,7 @@ class CropViews:
         crops = [crop_at(image, place, self.crop_px, self.crop_px) for place in self.places]
         return mirrored(crops, self.flip)
 
-    def read(self, classifier: Classifier, views: Tensor) -> Tensor:
+    def read(self, classifier: Any, views: Tensor) -> Tensor:
         """Probabilities."""
         return classifier.scores(views)
 
@@ -93,20 +94,20 @@ class WholeViews:
         flip: mirrored too.
     """
 
-    def __init__(self, *, resize_px: int | None, flip: bool) -> None:
+    def __init__(self, *, resize_px: int | None = None, flip: bool = False) -> None:
         self.option, self.flip = resize_px, flip
 
-    def fit(self, side_px: int, backbone: Backbone) -> int:
+    def bind(self, side_px: int, backbone: Backbone) -> int:
         """See `ViewKind`."""
         self.resize_px = self.option or side_px
-        backbone.refuse_small(self.resize_px, "views: resize_px")
+        backbone.check_input(self.resize_px, "views: resize_px")
         return self.resize_px
 
     def __call__(self, pixels: Pixels) -> list[Pixels]:
         """One view, or two."""
         return mirrored([with_shorter_side(pixels, self.resize_px)], self.flip)
 
-    def read(self, classifier: Classifier, views: Tensor) -> Tensor:
+    def read(self, classifier: Any, views: Tensor) -> Tensor:
         """Probabilities."""
         return classifier.scores(views)
 
@@ -114,31 +115,37 @@ class WholeViews:
 class ViewSet:
     """Several kinds of views; an image's scores are the mean over all its views.
 
+    It is the transform of a classifier: it makes the views in the loader's workers.
+
     Args:
         kinds: by name; None switches one off.
     """
+
+    batch_size: int = 16
 
     def __init__(self, kinds: Mapping[str, ViewKind | None]) -> None:
         self.kinds = [kind for kind in kinds.values() if kind is not None]
         if not self.kinds:
             raise UserError("views: at least one kind of views is needed")
-        self.decode_px = 0
+        self.decode_px: int | None = None
 
-    def fit(self, side_px: int, backbone: Backbone) -> None:
-        """Fill in what the config left open; to be called before anything is looked at.
+    def bind(self, side_px: int, backbone: Backbone) -> None:
+        """Fill in what the config left open; a classifier does so when it is made.
 
         Args:
             side_px: shorter side of training images.
             backbone: whose inputs the views are.
         """
-        self.decode_px = max(kind.fit(side_px, backbone) for kind in self.kinds)
+        self.decode_px = max(kind.bind(side_px, backbone) for kind in self.kinds)
 
-    def __call__(self, pixels: Pixels) -> list[list[Pixels]]:
-        """Views of each kind."""
-        return [kind(pixels) for kind in self.kinds]
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample with its views in place of its image."""
+        pixels = as_pixels(sample.image)
+        views = [[as_image(view) for view in kind(pixels)] for kind in self.kinds]
+        return replace(sample, image=sample.image[:, :0, :0], views=views)
 
     def scores(self, classifier: Any, images: Sequence[Sequence[Sequence[Tensor]]]) -> Tensor:
-        """(B, K) mean scores; views of one kind and size go through the network together.
+        """(B, C) mean scores; views of one kind and size go through the network together.
 
         Args:
             classifier: a `Classifier`, whose scores.
@@ -151,13 +158,18 @@ class ViewSet:
             for image, kinds in enumerate(images):
                 for view in kinds[number]:
                     by_size[tuple(view.shape)].append((image, view))
-            for members in by_size.values():
-                scores = kind.read(classifier, torch.stack([view for _, view in members]))
-                for (image, _), score in zip(members, scores, strict=True):
+            for of_size in by_size.values():
+                scores = kind.read(classifier, torch.stack([view for _, view in of_size]))
+                for (image, _), score in zip(of_size, scores, strict=True):
                     before = total[image]
                     total[image] = score if before is None else before + score
         sums = [t for t in total if t is not None]
         return torch.stack([t / n for t, n in zip(sums, counts, strict=True)])
+
+
+def centre_view() -> ViewSet:
+    """One crop, of the centre."""
+    return ViewSet({"crops": CropViews()})
 
 
 def with_shorter_side(pixels: Pixels, side_px: int) -> Pixels:
@@ -185,5 +197,5 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def mirrored(views: list[Pixels], flip: bool) -> list[Pixels]:
-    """Views, and their mirror images behind them if wanted."""
+    """Views, and their mirror images after them if wanted."""
     return [*views, *(view[:, ::-1] for view in views)] if flip else views

@@ -1,51 +1,70 @@
 """Greedy non-maximum suppression for each class, and limits on what is kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-Detections = dict[str, Tensor]  # boxes (K, 4), scores (K,), labels (K,); best first
+Detections = dict[str, Tensor]
+"""`boxes` (N, 4) float32 half-open xyxy, `scores` (N,) float32, `labels` (N,) int64."""
+
+
+class Combination(Protocol):
+    """Many scored boxes of an image → few: NMS, OverFeat's accumulation, box voting, a union."""
+
+    def __call__(self, candidates: Detections) -> Detections:
+        """The detections that candidates come to, best first."""
+        ...
 
 
 @dataclass(frozen=True)
-class Suppression:
-    """How scored boxes become detections.
+class NMS:
+    """Suppression of the same object's other boxes, class by class.
 
     Attributes:
-        max_iou: of two boxes of a class that overlap more, the one of lower score goes.
-        max_per_class: detections kept of a class, after suppression.
+        max_iou: of two boxes of a class that overlap more, the one of lower score goes (R-CNN, 2.2:
+            imdb_eval_voc.m; SPP-net, 4.1).
+        max_per_class: detections kept of a class, after suppression (spp_test.m).
         max_per_image: detections kept in all; None: no limit.
     """
 
-    max_iou: float
-    max_per_class: int
-    max_per_image: int | None
+    max_iou: float = 0.3
+    max_per_class: int = 100
+    max_per_image: int | None = 300
 
-    def __call__(self, boxes: Tensor, scores: Tensor, min_score: float) -> Detections:
-        """The detections of an image, best first.
+    def __call__(self, candidates: Detections) -> Detections:
+        """The candidates that stay, best first; (0, 4) boxes are normal."""
+        kept = self.survivors(candidates)
+        return {name: value[kept] for name, value in candidates.items()}
 
-        Args:
-            boxes: (R, C, 4), a box for each region and class.
-            scores: (R, C).
-            min_score: pairs of region and class below it are not considered.
-        """
-        region, label = self.survivors(boxes, scores, min_score)
-        score = scores[region, label].float()
-        return {"boxes": boxes[region, label].float(), "scores": score, "labels": label}
+    def survivors(self, candidates: Detections) -> Tensor:
+        """Rows (K,) of the candidates that stay, best first."""
+        boxes, labels = candidates["boxes"], candidates["labels"]
+        kept = batched_nms(boxes, candidates["scores"], labels, self.max_iou)  # best first
+        return kept[rank_in_class(labels[kept]) < self.max_per_class][: self.max_per_image]
 
-    def survivors(self, boxes: Tensor, scores: Tensor, min_score: float) -> tuple[Tensor, Tensor]:
-        """Regions and labels (K,) that become detections, best first; see `__call__`."""
-        region, label = torch.nonzero(scores > min_score, as_tuple=True)
-        chosen, score = boxes[region, label].float(), scores[region, label].float()
-        kept = batched_nms(chosen, score, label, self.max_iou)  # best first
-        kept = kept[rank_in_class(label[kept]) < self.max_per_class][: self.max_per_image]
-        return region[kept], label[kept]
+
+def concatenate(parts: Sequence[Detections]) -> Detections:
+    """Candidates of several models, scales or places as one set; of none, none."""
+    if not parts:
+        return no_detections()
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def no_detections(device: torch.device | str = "cpu") -> Detections:
+    """Of an image in which there is nothing."""
+    return {
+        "boxes": torch.zeros(0, 4, device=device),
+        "scores": torch.zeros(0, device=device),
+        "labels": torch.zeros(0, dtype=torch.long, device=device),
+    }
 
 
 def rank_in_class(labels: Tensor) -> Tensor:
-    """How many entries of the same label stand before each, (K,).
+    """Number of entries of the same label that stand before each, (K,).
 
     >>> rank_in_class(torch.tensor([3, 1, 3, 3, 1])).tolist()
     [0, 0, 1, 2, 1]

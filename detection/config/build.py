@@ -1,5 +1,6 @@
 """The one door through which a config becomes an object."""
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,21 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from detection.errors import TrainingError, UserError
 
 ALLOWED = ("detection.", "pytorch_lightning.", "torch.optim.", "torchvision.", "albumentations.")
+# Rooms whose classes a checkpoint may name: what models are made of. None of them runs a command,
+# opens a file by a name from a config, or downloads.
+MODEL_ROOMS = tuple(
+    f"detection.{room}."
+    for room in (
+        "backbones",
+        "classification",
+        "combine",
+        "overfeat",
+        "proposals",
+        "regions",
+        "sppnet",
+        "training",
+    )
+)
 
 
 def build(node: Any, allowed: Sequence[str] = ALLOWED, **arguments: Any) -> Any:
@@ -44,6 +60,45 @@ def build(node: Any, allowed: Sequence[str] = ALLOWED, **arguments: Any) -> Any:
         raise
 
 
+def build_model(tree: dict[str, Any], num_classes: int) -> Any:
+    """A model from its config: the tree of `_target_`s that a checkpoint keeps."""
+    return build(tree, num_classes=num_classes)
+
+
+def build_foreign_model(tree: dict[str, Any], num_classes: int) -> Any:
+    """A model from the config in somebody's checkpoint, which is data and no program.
+
+    Each name must be where a class or function of our model rooms is defined: a prefix only
+    proves nothing, for Hydra walks attributes (`detection.<module>.<what it imports>`).
+
+    Raises:
+        UserError: it names anything else.
+    """
+    for target in targets(tree):
+        if not target.startswith(MODEL_ROOMS) or not is_defined_at(target):
+            raise UserError(f"the checkpoint asks to run {target}, which is refused")
+    return build(tree, MODEL_ROOMS, num_classes=num_classes)
+
+
+def is_defined_at(target: str) -> bool:
+    """Whether a dotted name is that of a class or function where it is defined.
+
+    >>> is_defined_at("detection.combine.nms.NMS")
+    True
+    >>> is_defined_at("detection.combine.nms.torch.load")
+    False
+    """
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = vars(importlib.import_module(module_name)).get(name)
+    except ImportError:
+        return False
+    return (getattr(found, "__module__", None), getattr(found, "__qualname__", None)) == (
+        module_name,
+        name,
+    )
+
+
 def targets(plain: Any) -> list[str]:
     """Every `_target_` in a plain config, outermost first.
 
@@ -56,3 +111,14 @@ def targets(plain: Any) -> list[str]:
     if isinstance(plain, list):
         return [name for value in plain for name in targets(value)]
     return []
+
+
+def without_weights(tree: Any) -> Any:
+    """A model's config whose backbones start from nothing: their weights come from elsewhere.
+
+    >>> without_weights({"features": {"backbone": {"weights": "imagenet", "width": 1}}})
+    {'features': {'backbone': {'weights': None, 'width': 1}}}
+    """
+    if isinstance(tree, dict):
+        return {k: None if k == "weights" else without_weights(v) for k, v in tree.items()}
+    return [without_weights(value) for value in tree] if isinstance(tree, list) else tree

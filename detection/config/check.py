@@ -27,36 +27,49 @@ def check_config(cfg: DictConfig) -> None:
     hydra_cfg = HydraConfig.get()
     loader = GlobalHydra.instance().config_loader()
     groups = loader.list_groups("")
+    # not what `debug=` sets: an option has the type that it has without
+    groups = [group for group in groups if group != "debug"]
     chosen = [o for o in hydra_cfg.overrides.task if is_choice(o, groups)]
     name = str(hydra_cfg.job.config_name)
     defaults = loader.load_configuration(name, overrides=chosen, run_mode=RunMode.RUN)
-    refuse_other_data(cfg)
+    check_task(cfg)
     compare(cfg, defaults, "")
     content: Any = OmegaConf.to_container(cfg, resolve=True)
     check_words(
-        {"_target_": "detection.runs.train.restore_all", **content} if "ckpt" in cfg else content
+        {"_target_": "detection.runs.evaluate.restore_all", **content} if "ckpt" in cfg else content
     )
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root}: there is no such folder")
 
 
-def refuse_other_data(cfg: DictConfig) -> None:
-    """Refuse data of another kind than the method learns from."""
-    if "model" not in cfg or cfg.data._target_ == cfg.model.trains_on:
+def check_task(cfg: DictConfig) -> None:
+    """Check that the model learns the task that the data is of."""
+    if "model" not in cfg or cfg.data.task in cfg.model.tasks:
         return
     choices = HydraConfig.get().runtime.choices
-    data = [path.stem for path in sorted((CONF / "data").glob("*.yaml")) if feeds(cfg, path)]
+    data = [name for name, task in tasks_of_data().items() if task in cfg.model.tasks]
     raise UserError(
-        f"model={choices['model']} does not learn from data={choices['data']}: choose one of "
-        f"data={', '.join(data)}"
+        f"model={choices['model']} does not learn from data={choices['data']}, which is for "
+        f"{cfg.data.task}: choose one of data={', '.join(data)}"
     )
 
 
-def feeds(cfg: DictConfig, data: Path) -> bool:
-    """Whether a data set's config is of the kind that the model learns from."""
-    module = cfg.model.trains_on.split(".")[-2]  # the part of conf/ is called alike
-    return f"/parts/{module}@" in data.read_text(encoding="utf-8")
+def tasks_of_data() -> dict[str, str]:
+    """Every choice of `data=` and its task; what several share stands in files named _...."""
+    configs: dict[str, Any] = {
+        path.stem: OmegaConf.load(path) for path in sorted((CONF / "data").glob("*.yaml"))
+    }
+
+    def task(name: str) -> str:
+        config = configs[name]
+        own = config.get("task")
+        if own and own != "???":
+            return str(own)
+        bases = [b for b in config.get("defaults", []) if b in configs]
+        return task(bases[0]) if bases else ""
+
+    return {name: task(name) for name in configs if not name.startswith("_")}
 
 
 def is_choice(override: str, groups: list[str]) -> bool:
@@ -87,7 +100,7 @@ def compare(given: DictConfig, default: DictConfig, where: str) -> None:
         elif plain(ours) != plain(theirs) and not fits(plain(ours), plain(theirs)):
             raise UserError(
                 f"{key}={plain(ours)!r} is {kind(plain(ours))}, but {kind(plain(theirs))} "
-                f"is wanted, such as {key}={plain(theirs)}"
+                f"is expected, such as {key}={plain(theirs)}"
             )
 
 
@@ -148,6 +161,7 @@ def leaf_names(cfg: DictConfig, where: str = "") -> list[str]:
 
 
 def known_names() -> list[str]:
-    """Every option of the default config, for hints."""
+    """Every option of the default config and every group, for hints."""
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return leaf_names(compose("train"))
+        return [*groups, *leaf_names(compose("train"))]

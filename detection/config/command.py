@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 import detection.config.help  # noqa: F401  (what `--help` asks for)
-from detection.config.names import did_you_mean
+from detection.config.names import did_you_mean, renamed
 from detection.errors import TrainingError, UserError
 
 USER_MISTAKE = 2
@@ -62,6 +62,13 @@ def explain(error: Exception) -> str:
         from detection.config.check import known_names
 
         key = refused[1].split("@")[0]
+        if today := renamed(key):
+            return f"there is no option '{key}' any more: it is now {today}"
+        if key.startswith("recipe."):
+            return (
+                f"there is no option '{key}' any more: values stand where they are used, as does "
+                "model.stages.finetune.optimizer.lr; see --cfg job, schedule=paper, short, quick"
+            )
         others = [name for name in known_names() if name != key]  # it may be one of train.py's
         return f"there is no option '{key}'{did_you_mean(key, others)}"
     worker = re.search(r"^detection\.errors\.\w+: (.*)", text, flags=re.MULTILINE | re.DOTALL)

@@ -37,12 +37,17 @@ class ImageListing(Protocol):
         """Names of the classes, in the order of their labels."""
         ...
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those that there are: "train" and "test", perhaps "val"."""
+        ...
+
     def fingerprint(self, split: str) -> str:
         """Something cheap that changes when the images of a split do."""
         ...
 
     def entries(self, split: str) -> Iterator[tuple[str, int | Sequence[int]]]:
-        """Path below the root and label of each image of "train" or "test".
+        """Path below the root and label of each image of a split.
 
         The label is an index, or for images of several classes 1 (there), 0 (not counted) or
         -1 (not there) for each class.
@@ -56,7 +61,7 @@ class ImageIndex:
 
     Attributes:
         root: their folder.
-        names: of all files, one behind the other, in UTF-8.
+        names: of all files, one after the other, in UTF-8.
         ends: (N,) uint32: where each name ends.
         folders: (N,) uint32: whose folder of `folder_names` holds the file.
         labels: (N,) int32, or (N, C) int8 for images of several classes.
@@ -100,7 +105,7 @@ def open_index(cache: Path, name: str, listing: ImageListing, split: str) -> Ima
         cache: folder of caches.
         name: what a person calls the data.
         listing: what lists the images.
-        split: "train" or "test".
+        split: one of those that the listing has.
 
     Raises:
         UserError: the split has no image, or the listing finds the layout wrong.

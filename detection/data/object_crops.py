@@ -1,28 +1,25 @@
 """Crops of images with windows in them: what a network without weights learns from."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.boxes import best_overlaps
-from detection.data.samples import DetectionDataset
-from detection.disk.images import read_image
+from detection.data.detection import DetectionSplit
+from detection.disk.images import ImageCache
 from detection.errors import UserError
+from detection.matching import BACKGROUND, IGNORED, OBJECT, Matcher
 
 Augmentation: TypeAlias = Any  # an albumentations.Compose
 Boxes = NDArray[np.float32]
 
-OBJECT_MIN_IOU = 0.5  # as in fine-tuning
-PARTIAL_MIN_IOU = 0.1  # half of the background windows hold a part of an object
+# objects as in fine-tuning; half of the background windows hold a part of an object
+MATCHER = Matcher(foreground_min_iou=0.5, background_min_iou=0.1, background_max_iou=0.5)
 INSIDE = 0.75  # a window counts if so much of it lies in the crop
 FILL = 0.9  # the chosen object's longer side fills no more of the crop
 ZOOM = (0.7, 1.4)  # range of scales about the detector's own
-
-recent_image = lru_cache(maxsize=512)(read_image)  # an image is cropped many times
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class ObjectCrops:
     """Crops about a data set's objects, each class as often as any other.
 
     Args:
-        dataset: with proposals, which are the windows beside the truths.
+        dataset: with proposals, which are the windows beside the ground truth.
         num_classes: C; background is label C.
         windows: W, in each crop.
         scale_px: shorter side at which the detector looks at images.
@@ -55,7 +52,7 @@ class ObjectCrops:
 
     def __init__(
         self,
-        dataset: DetectionDataset,
+        dataset: DetectionSplit,
         num_classes: int,
         windows: int,
         scale_px: int,
@@ -67,8 +64,9 @@ class ObjectCrops:
         self.scale_px = scale_px
         self.augmentation = augmentation
         places: dict[int, list[tuple[int, int]]] = {}
-        for image, (_, labels, _) in enumerate(dataset.truths):
-            for row, label in enumerate(labels.tolist()):
+        self.images = ImageCache()  # an image is cropped many times
+        for image in range(len(dataset)):
+            for row, label in enumerate(dataset.gt(image).labels.tolist()):
                 places.setdefault(label, []).append((image, row))
         if not places:
             raise UserError("no object to crop in the images")
@@ -78,18 +76,18 @@ class ObjectCrops:
         """One random crop about a random object of a random class."""
         places = self.of_class[int(generator.integers(len(self.of_class)))]
         image, row = places[int(generator.integers(len(places)))]
-        truths = self.dataset.truths[image][0]
-        pixels = recent_image(self.dataset.paths[image])
-        matrix = self.place(truths[row].numpy(), pixels.shape[:2], size_px, generator)
+        boxes = self.dataset.gt(image).boxes
+        pixels = self.images[self.dataset.paths[image]]
+        matrix = self.place(boxes[row].numpy(), pixels.shape[:2], size_px, generator)
         crop = warp(pixels, matrix, size_px)
-        boxes, labels = self.choose(image, matrix, size_px, generator)
+        windows, labels = self.choose(image, matrix, size_px, generator)
         if self.augmentation is not None:
             # albumentations draws from generators of its own
             self.augmentation.set_random_seed(int(generator.integers(2**31)))
-            made = self.augmentation(image=crop, bboxes=boxes, labels=labels)
-            crop, boxes = made["image"], np.asarray(made["bboxes"], np.float32).reshape(-1, 4)
+            made = self.augmentation(image=crop, bboxes=windows, labels=labels)
+            crop, windows = made["image"], np.asarray(made["bboxes"], np.float32).reshape(-1, 4)
             labels = np.asarray(made["labels"], np.int64)
-        return Crop(crop, boxes, labels, self.dataset.image_ids[image])
+        return Crop(crop, windows, labels, self.dataset.image_ids[image])
 
     def place(
         self, box: Boxes, size: tuple[int, ...], size_px: int, generator: np.random.Generator
@@ -105,25 +103,26 @@ class ObjectCrops:
         self, image: int, matrix: NDArray[np.float64], size_px: int, generator: np.random.Generator
     ) -> tuple[Boxes, NDArray[np.int64]]:
         """Up to W windows in a crop, half of them objects, and their labels."""
-        truths, truth_labels, _ = self.dataset.truths[image]
-        regions = self.dataset.regions(image)
-        overlap, match = (t.numpy() for t in best_overlaps(regions, truths))
+        gt, regions = self.dataset.gt(image), self.dataset.regions(image)
+        matches = MATCHER(regions, gt.boxes)
+        kind, match = matches.kind.numpy(), matches.gt.numpy()
         moved = regions.numpy() * matrix[0, 0] + np.tile(matrix[:, 2], 2)
         boxes = np.clip(moved, 0, size_px).astype(np.float32)
         share = area(boxes) / np.maximum(area(moved), 1e-6)
         usable = (share >= INSIDE) & ((boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= 1)
         groups = [
-            usable & (overlap >= OBJECT_MIN_IOU),
-            usable & (overlap < OBJECT_MIN_IOU) & (overlap >= PARTIAL_MIN_IOU),
-            usable & (overlap < PARTIAL_MIN_IOU),
+            usable & (kind == OBJECT),
+            usable & (kind == BACKGROUND),  # parts of objects
+            usable & (kind == IGNORED),  # what overlaps less
         ]
         counts = (self.windows // 2, self.windows // 4, self.windows // 4)
         rows = np.concatenate(
             [some(np.flatnonzero(g), n, generator) for g, n in zip(groups, counts, strict=True)]
         )
-        is_object = overlap[rows] >= OBJECT_MIN_IOU
-        labels = np.where(is_object, truth_labels.numpy()[match[rows]], self.background)
-        return boxes[rows], labels.astype(np.int64)
+        labels = np.full(len(rows), self.background, np.int64)
+        is_object = kind[rows] == OBJECT
+        labels[is_object] = gt.labels.numpy()[match[rows[is_object]]]
+        return boxes[rows], labels
 
 
 def some(rows: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:

@@ -4,15 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 from torch.utils.data import DistributedSampler, Sampler
 
 from detection.errors import UserError
-
-
-def ranks(trainer: pl.Trainer | None) -> tuple[int, int]:
-    """Number of this process, and how many there are."""
-    return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
 
 class ShardSampler(DistributedSampler[Any]):
@@ -79,7 +73,7 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         if steps < count:
             raise UserError(
                 f"an epoch of {steps} batches has no {count} parts: raise "
-                "model.stages.train.squares_per_part"
+                "model.stages.train.crops_per_checkpoint"
             )
         self.steps = range(steps * number // count, steps * (number + 1) // count)
 

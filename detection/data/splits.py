@@ -11,13 +11,13 @@ def stratified_split(
 ) -> dict[str, list[str]]:
     """Image ids for each split, so that each class is spread in the wanted proportions.
 
-    Images are dealt one by one, those of the rarest class first, to the split that lacks most
+    Images are assigned one by one, those of the rarest class first, to the split that lacks most
     of that class (iterative stratification, Sechidis et al. 2011). Deterministic for a seed.
 
     Args:
         labels: image id → names of the classes in it; may be empty.
         fractions: split → share of the images; the shares add up to 1.
-        seed: of the order in which images are dealt.
+        seed: of the order in which images are assigned.
 
     >>> ids = {str(i): ["cat" if i % 2 else "dog"] for i in range(10)}
     >>> {k: len(v) for k, v in stratified_split(ids, {"train": 0.8, "test": 0.2}, 0).items()}
@@ -30,7 +30,7 @@ def stratified_split(
         split: {name: share * n for name, n in images_of.items()}
         for split, share in fractions.items()
     }
-    room = {split: share * len(labels) for split, share in fractions.items()}
+    images_left = {split: share * len(labels) for split, share in fractions.items()}
     result: dict[str, list[str]] = {split: [] for split in fractions}
     rarest_first = sorted(images_of, key=lambda name: (images_of[name], name))
     rank = {name: i for i, name in enumerate(rarest_first)}
@@ -38,9 +38,9 @@ def stratified_split(
     waiting.sort(key=lambda image: min((rank[n] for n in labels[image]), default=no_class))
     for image in waiting:
         names = sorted(set(labels[image]), key=rank.__getitem__)
-        split = max(room, key=lambda s: ([wanted[s][n] for n in names[:1]], room[s]))
+        split = max(images_left, key=lambda s: ([wanted[s][n] for n in names[:1]], images_left[s]))
         result[split].append(image)
-        room[split] -= 1
+        images_left[split] -= 1
         for name in names:
             wanted[split][name] -= 1
     return {split: sorted(ids) for split, ids in result.items()}

@@ -1,4 +1,4 @@
-"""Augmentation of the papers that albumentations does not have."""
+"""Crops at named places, and augmentation of the papers that albumentations does not have."""
 
 from typing import Any
 
@@ -7,14 +7,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.crop_places import CENTRE_AND_CORNERS, crop_at
-from detection.data.image_index import ImageIndex
+from detection.data.classification import ClassificationSplit
 from detection.disk.files import read_json, write_json
 from detection.disk.images import read_reduced
 from detection.errors import UserError
 from detection.runtime.progress import progress
 
+PLACES = {  # of a crop: shares of what is left over, down and across
+    "centre": (0.5, 0.5),
+    "top_left": (0.0, 0.0),
+    "top_right": (0.0, 1.0),
+    "bottom_left": (1.0, 0.0),
+    "bottom_right": (1.0, 1.0),
+    "top": (0.0, 0.5),
+    "bottom": (1.0, 0.5),
+    "left": (0.5, 0.0),
+    "right": (0.5, 1.0),
+}
+CENTRE_AND_CORNERS = ("centre", "top_left", "top_right", "bottom_left", "bottom_right")
+
 SIDE_PX = 64  # images are decoded small: only their colours count
+
+
+def crop_at(pixels: NDArray[np.uint8], place: str, height: int, width: int) -> NDArray[np.uint8]:
+    """The crop of an (H, W, 3) image, not smaller than it, at one of `PLACES`."""
+    down, across = PLACES[place]
+    y, x = round((pixels.shape[0] - height) * down), round((pixels.shape[1] - width) * across)
+    return pixels[y : y + height, x : x + width]
 
 
 class PCALighting(A.ImageOnlyTransform):  # type: ignore[misc]
@@ -32,11 +51,11 @@ class PCALighting(A.ImageOnlyTransform):  # type: ignore[misc]
         self.images = images
         self.components: NDArray[np.float64] = np.zeros((3, 3))  # rows times eigenvalue
 
-    def fit(self, index: ImageIndex) -> None:
+    def learn_from(self, split: ClassificationSplit) -> None:
         """Compute the components from the images to train on; they are kept beside the index."""
-        file = index.kept_in / f"colours-{self.images}.json"
+        file = split.cache / f"colours-{self.images}.json"
         if not file.is_file():
-            write_json(file, principal_components(index, self.images).tolist())
+            write_json(file, principal_components(split, self.images).tolist())
         self.components = np.array(read_json(file))
 
     def get_params(self) -> dict[str, Any]:
@@ -54,8 +73,8 @@ class CentreOrCornerCrop(A.ImageOnlyTransform):  # type: ignore[misc]
     """One of five crops: the four corners' and the centre's (SPP-net, 3.1).
 
     Args:
-        height: of the crop.
-        width: likewise.
+        height: of the crop, in pixels.
+        width: of the crop, in pixels.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -76,22 +95,22 @@ class CentreOrCornerCrop(A.ImageOnlyTransform):  # type: ignore[misc]
         if img.shape[0] < self.height or img.shape[1] < self.width:
             raise UserError(
                 f"a crop of {self.height}×{self.width} does not fit an image of {img.shape[0]}×"
-                f"{img.shape[1]}: data.side_px must be at least backbone.input_px"
+                f"{img.shape[1]}: model.side_px must be at least backbone.input_px"
             )
         return crop_at(img, place, self.height, self.width)
 
 
-def principal_components(index: ImageIndex, images: int) -> NDArray[np.float64]:
+def principal_components(split: ClassificationSplit, images: int) -> NDArray[np.float64]:
     """The principal components of R, G, B as rows, each as long as its eigenvalue.
 
     The eigenvalues are those of pixels in [0, 1], and the rows are to be added to pixels of 0 to
     255: eigenvalues of the latter, in their squared units, would drown the image.
     """
-    rows = np.random.default_rng(0).permutation(len(index))[:images]
+    rows = np.random.default_rng(0).permutation(len(split))[:images]
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     with progress("principal colours", len(rows)) as advance:
         for row in rows.tolist():
-            pixels = read_reduced(index.path(row), SIDE_PX).reshape(-1, 3).astype(np.float64)
+            pixels = read_reduced(split.path(row), SIDE_PX).reshape(-1, 3).astype(np.float64)
             count += len(pixels)
             total += pixels.sum(axis=0)
             products += pixels.T @ pixels

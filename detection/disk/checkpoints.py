@@ -1,105 +1,125 @@
-"""A whole detector in one file: weights, class names, and how to build it."""
+"""A whole model in one file: weights, class names, and how to build it; plain values only."""
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detection import __version__
-from detection.config.build import build, targets
+from detection.config.build import build_foreign_model, without_weights
 from detection.disk.files import replacing
+from detection.disk.older_checkpoints import OLDER_FORMAT, upgraded
 from detection.errors import UserError
 
-FORMAT = 1  # of the file; a reader refuses others
+FORMAT = 2  # of the file; a reader refuses others
+NAME, OLDER_NAME = "model.ckpt", "detector.ckpt"
 
 
-def make_detector(config: dict[str, Any], num_classes: int) -> nn.Module:
-    """A detector from the plain configs of its backbone, features and itself."""
-    backbone = build(config["backbone"])
-    features = build(config["features"], backbone=backbone)
-    detector: nn.Module = build(config["detector"], features=features, num_classes=num_classes)
-    return detector
+class Checkpoint(TypedDict):
+    """The content of a `model.ckpt`.
 
-
-def save_detector(
-    path: Path, detector: nn.Module, class_names: list[str], config: dict[str, Any]
-) -> None:
-    """Write `detector.ckpt`.
-
-    Args:
-        path: of the file.
-        detector: made by `make_detector`.
+    Attributes:
+        format: of the file.
+        version: of this package, that wrote it.
+        model: its config, one tree of `_target_`s.
+        data: the config of the data that it was trained for.
         class_names: in the order of the labels.
-        config: plain values: `backbone`, `features`, `detector`, and `data` to test it on.
+        state_dict: its weights.
     """
-    content = {
+
+    format: int
+    version: str
+    model: dict[str, Any]
+    data: dict[str, Any]
+    class_names: list[str]
+    state_dict: dict[str, Tensor]
+
+
+def save_model(
+    path: Path,
+    model: nn.Module,
+    tree: dict[str, Any],
+    data: dict[str, Any],
+    class_names: list[str],
+) -> None:
+    """Write a checkpoint whole; see `Checkpoint`."""
+    content: Checkpoint = {
         "format": FORMAT,
         "version": __version__,
+        "model": tree,
+        "data": data,
         "class_names": list(class_names),
-        "config": config,
-        "state_dict": {k: v.detach().cpu() for k, v in detector.state_dict().items()},
+        "state_dict": {k: v.detach().cpu() for k, v in model.state_dict().items()},
     }
     with replacing(path) as temporary:
         torch.save(content, temporary)
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """The content of a `detector.ckpt`; nothing in it is run.
+def find_checkpoint(path: Path | str) -> Path:
+    """The file of a checkpoint.
 
     Args:
-        path: the file, or the folder of its run.
+        path: the file, or the folder of a run or of one of its stages.
 
     Raises:
-        UserError: it is missing, damaged, or no detector of ours.
+        UserError: there is none.
     """
     path = Path(path).expanduser()
-    file = path / "detector.ckpt" if path.is_dir() else path
-    if not file.is_file():
-        inside = sorted(str(found.parent) for found in path.glob("*_*/detector.ckpt"))
-        hint = f": the run has {len(inside)}, such as {inside[0]}" if inside else (
-            ": give a run's folder or its detector.ckpt")  # fmt: skip
-        raise UserError(f"there is no detector at {file}{hint}")
+    if not path.is_dir():
+        if not path.is_file():
+            raise UserError(f"there is no model at {path}: give a run's folder or its {NAME}")
+        return path
+    for name in (NAME, OLDER_NAME):
+        if (path / name).is_file():
+            return path / name
+    inside = sorted(str(f.parent) for f in path.glob("*_*/*.ckpt") if f.name in (NAME, OLDER_NAME))
+    hint = f": the run has {len(inside)}, such as {inside[0]}" if inside else ""
+    raise UserError(f"there is no model at {path / NAME}{hint or ': give a run that is finished'}")
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """The content of a checkpoint; nothing in it is run.
+
+    Args:
+        path: see `find_checkpoint`; a `detector.ckpt` of an older version is read too.
+
+    Raises:
+        UserError: it is missing, damaged, or none of ours.
+    """
+    file = find_checkpoint(path)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         reason = str(error).split("\n")[0]
-        raise UserError(f"{file} is damaged or not a detector.ckpt: {reason}") from None
+        raise UserError(f"{file} is damaged or not a {NAME}: {reason}") from None
+    if isinstance(content, dict) and content.get("format") == OLDER_FORMAT:
+        content = upgraded(content) | {"format": FORMAT}
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{file} is not a detector.ckpt of this version (format {FORMAT})")
-    return content
+        raise UserError(f"{file} is not a {NAME} of this version (format {FORMAT})")
+    return content  # type: ignore[return-value]
 
 
-def restore_detector(content: dict[str, Any]) -> nn.Module:
-    """The detector of a checkpoint, built by our own classes only."""
-    config = dict(content["config"])
-    config["backbone"] = {**config["backbone"], "weights": None}  # they are in the state dict
-    for part in ("backbone", "features", "detector", "data", "views"):
-        build_only_ours(config.get(part))
-    detector = make_detector(config, len(content["class_names"]))
-    fill_detector(detector, content)
-    return detector
+def restore_model(content: Checkpoint) -> Any:
+    """The model of a checkpoint, built by our own classes only, in eval mode."""
+    tree = without_weights(content["model"])  # they are in the state dict
+    model = build_foreign_model(tree, len(content["class_names"]))
+    load_weights(model, content)
+    return model.eval()
 
 
-def build_only_ours(config: Any) -> None:
-    """Refuse a checkpoint that names foreign code."""
-    foreign = [t for t in targets(config) if not t.startswith("detection.")]
-    if foreign:
-        raise UserError(f"the checkpoint asks to run {foreign[0]}, which is refused")
-
-
-def fill_detector(detector: nn.Module, content: dict[str, Any]) -> None:
-    """Load a checkpoint's weights into a detector.
+def load_weights(model: nn.Module, content: Checkpoint) -> None:
+    """Load a checkpoint's weights into a model.
 
     Raises:
         UserError: they are of another network or of other classes.
     """
     try:
-        detector.load_state_dict(content["state_dict"])
+        model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         names = ", ".join(content["class_names"][:8])
         raise UserError(
-            f"the checkpoint's weights do not fit this detector (it was trained on "
+            f"the checkpoint's weights do not fit this model (it was trained on "
             f"{len(content['class_names'])} classes: {names}): {str(error).splitlines()[1].strip()}"
         ) from None

@@ -15,7 +15,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place when the block ends well.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; nothing is left behind.
+        UserError: the disk is full or the folder cannot be written; nothing is left over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

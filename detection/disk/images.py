@@ -1,8 +1,9 @@
 """Images on disk → RGB arrays. Imports no torch: processes that look for proposals start fast."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from detection.errors import UserError
 
+CACHE_BYTES = 2**30  # of decoded images that a process keeps where nobody says otherwise
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 REDUCED = {
@@ -101,3 +103,36 @@ def opened(path: Path) -> Iterator[Image.Image]:
         UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError,
     ) as error:  # fmt: skip
         raise UserError(UNREADABLE.format(path, error)) from None
+
+
+class ImageCache:
+    """Decoded images in memory, as many as a number of bytes allows; threads may share it.
+
+    Those that come when it is full are decoded anew each time: an epoch that visits every image
+    once would otherwise throw out each before it is used again.
+
+    Args:
+        max_bytes: of all that are kept.
+        read: makes the pixels of a file.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int = CACHE_BYTES,
+        read: Callable[[Path], NDArray[np.uint8]] = read_image,
+    ) -> None:
+        self._bytes_left = max_bytes
+        self._read = read
+        self._kept: dict[Path, NDArray[np.uint8]] = {}
+        self._lock = Lock()
+
+    def __getitem__(self, path: Path) -> NDArray[np.uint8]:
+        """The (H, W, 3) pixels of an image; not to be written to."""
+        if path in self._kept:
+            return self._kept[path]
+        pixels = self._read(path)
+        with self._lock:
+            if path not in self._kept and pixels.nbytes <= self._bytes_left:
+                self._bytes_left -= pixels.nbytes
+                self._kept[path] = pixels
+        return pixels

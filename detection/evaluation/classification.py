@@ -1,161 +1,137 @@
-"""What the test of a classifier found, and all that is written and shown of it."""
+"""Classification: top-1 and top-5 error, confusions, the surest right and wrong guesses."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from pytorch_lightning.loggers import Logger, WandbLogger
-from torch import Tensor, nn
+from torch import Tensor
+from torchmetrics import Metric
 
-from detection.data.classification_data import ClassificationData
-from detection.disk.files import write_json
+from detection.data.module import DataModule
 from detection.disk.images import read_reduced
-from detection.report.figures import run_figures
-from detection.report.page import write_page, write_picture
-from detection.report.plots import INK, STYLE, svg
-from detection.report.result_files import write_guesses
-from detection.report.tables import error_table
-
-log = logging.getLogger(__name__)
+from detection.evaluation.evaluator import Result
+from detection.metrics.top_k import TopKErrors
+from detection.report.media import Media, MediaImages, MediaTable
+from detection.report.page import BarTable, Card, Gallery, Page, Plots, Shown, SmallTable
+from detection.report.plots import STYLE, svg
+from detection.report.result_files import GuessPredictions
+from detection.report.tables import Table, percent
 
 SHOWN = 60  # classes in the report's table
 PAIRS = 15  # of the most confused
 PICTURES = 6  # of each kind
+PICTURE_PX = 240  # shorter side of a picture
 MAX_CELLS = 100  # classes along a side of the confusion plot
 MOST_NAMES = 20  # of them that have room for their names
 
-
-@dataclass
-class Picture:
-    """A test image of the report.
-
-    Attributes:
-        name: of its file.
-        pixels: (H, W, 3) uint8.
-        caption: its class, and what it was taken for.
-    """
-
-    name: str
-    pixels: NDArray[np.uint8]
-    caption: str
+TABLE = Table(
+    "test images, %",
+    [
+        ("top-1 error", "test/top1_error"),
+        ("top-5 error", "test/top5_error"),
+        ("accuracy", "test/top1_accuracy"),
+    ],
+)
 
 
-@dataclass
-class ClassificationOutcome:
-    """A test's results.
+class ClassificationEvaluator:
+    """Errors of the best guess and of the five best, as ILSVRC counts them."""
 
-    Attributes:
-        data: what was tested on.
-        measured: `top1_error` and `top5_error`.
-        table: see `TopKErrors.table`.
-        confusion: (K, K) counts.
-        network: whose first filters are shown.
-        seconds: time of each stage and of the test.
-    """
+    headline = "top1_accuracy"
 
-    data: ClassificationData
-    measured: dict[str, float]
-    table: dict[str, Tensor]
-    confusion: Tensor
-    network: nn.Module
-    seconds: dict[str, float]
+    def metric(self, num_classes: int) -> TopKErrors:
+        """Keeps the best guesses for every image."""
+        return TopKErrors(num_classes)
 
-    def figures(self, published: dict[str, float]) -> dict[str, float]:
-        """The flat content of `metrics.json`."""
-        result = {f"test/{name}": value for name, value in self.measured.items()}
-        result["test/top1_accuracy"] = 1 - self.measured["top1_error"]
-        return result | run_figures(self.seconds, published)
+    def figures(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
+        """`top1_error`, `top5_error`, `top1_accuracy`."""
+        assert isinstance(metric, TopKErrors)
+        # not `compute`, which gathers: the caller has gathered
+        errors = {name: float(value) for name, value in metric.summary(metric.table()).items()}
+        return errors | {"top1_accuracy": 1 - errors["top1_error"]}
 
-    def report(
-        self, run_dir: Path, config: dict[str, Any], loggers: Sequence[Logger]
-    ) -> dict[str, float]:
-        """Write figures and the report, print the table, tell the loggers; the figures."""
-        figures = self.figures(config.get("published") or {})
-        write_json(run_dir / "metrics.json", figures)
-        index = self.data.indices["test"]
-        images = [index.name(row) for row in self.table["rows"].tolist()]
-        write_guesses(run_dir, self.table, self.confusion, images, self.data.class_names)
-        log.info("test on %s\n%s", self.data.name, error_table(figures))
-        gallery = self.gallery()
-        for kind, pictures in gallery.items():
-            for n, picture in enumerate(pictures):
-                write_picture(run_dir, f"{kind.split()[0]}_{n}", picture.pixels)
-        write_page(
-            run_dir,
-            "classification.html",
-            figures,
-            config,
-            data=self.data,
-            images=len(self.table["rows"]),
-            classes=class_rows(self.confusion, self.data.class_names),
-            shown=SHOWN,
-            confused=confused_pairs(self.confusion, self.data.class_names),
-            confusion=confusion_plot(self.confusion, self.data.class_names),
-            gallery=gallery,
-            filters=filter_plots(self.network),
-        )
-        for logger in loggers:
-            logger.log_metrics(figures)
-            if isinstance(logger, WandbLogger):
-                log_media(logger, self, gallery)
-        log.info("report: %s", run_dir / "report" / "index.html")
-        return figures
-
-    def gallery(self) -> dict[str, list[Picture]]:
-        """The surest images, right and wrong."""
-        sure = self.table["scores"][:, 0].argsort(descending=True)
-        right = (self.table["guesses"][:, 0] == self.table["labels"])[sure]
-        kinds = {"right and surest": sure[right], "wrong and surest": sure[~right]}
-        return {k: [self.picture(int(n)) for n in rows[:PICTURES]] for k, rows in kinds.items()}
-
-    def picture(self, place: int) -> Picture:
-        """One test image, by its place in the table."""
-        row = int(self.table["rows"][place])
-        index, names = self.data.indices["test"], self.data.class_names
-        guesses = [
-            f"{names[guess]} {score:.2f}"
-            for guess, score in zip(
-                self.table["guesses"][place, :3].tolist(),
-                self.table["scores"][place, :3].tolist(),
-                strict=True,
-            )
+    def result(self, metric: Metric, data: DataModule) -> Result:
+        """See `Evaluator.result`."""
+        assert isinstance(metric, TopKErrors)
+        table, split, names = metric.table(), data.split("test"), data.class_names
+        confusion = metric.confusion(table)
+        figures = self.figures(metric, names)
+        images = [split.image_id(i) for i in table["image_ids"].tolist()]
+        rows, pairs = class_rows(confusion, names), confused_pairs(confusion, names)
+        gallery = gallery_of(table, data)
+        note = "" if len(rows) <= SHOWN else (
+            f"The {SHOWN} classes with the highest error, of {len(rows)}.")  # fmt: skip
+        page = Page(
+            f"{data.name}: {len(images)} test images, {len(names)} classes",
+            [
+                Card(f"{percent(figures[f'top{k}_error'])} %", f"top-{k} error", is_main=True)
+                for k in (1, 5)
+            ],
+            [
+                BarTable("Error of each class", ("class", "top-1 error, %", "images"),
+                         [(name, e, (percent(e), n)) for name, e, n in rows[:SHOWN]], note),
+                SmallTable("Most confused", ("class", "taken for", "images"), pairs),
+                Plots("Confusion", {"": confusion_plot(confusion, names)}),
+                Gallery("Test images", gallery),
+            ],
+        )  # fmt: skip
+        media: list[Media] = [
+            MediaTable("class_errors", ("class", "top-1 error", "images"), rows),
+            MediaTable("confused", ("class", "taken for", "images"), pairs),
+            *(
+                MediaImages(kind.split()[0], [p.pixels for p in some], [p.caption for p in some])
+                for kind, some in gallery.items()
+            ),
         ]
-        truth = names[int(self.table["labels"][place])]
-        return Picture(
-            index.name(row), read_reduced(index.path(row), 240), f"{truth}: {', '.join(guesses)}"
+        predictions = GuessPredictions(table, confusion, images, list(names))
+        return Result(figures, TABLE, predictions, page, media)
+
+
+def gallery_of(table: dict[str, Tensor], data: DataModule) -> dict[str, list[Shown]]:
+    """The surest images, right and wrong."""
+    sure = table["scores"][:, 0].argsort(descending=True)
+    right = (table["guesses"][:, 0] == table["labels"])[sure]
+    kinds = {"right and surest": sure[right], "wrong and surest": sure[~right]}
+    return {
+        kind: [picture(table, int(row), data) for row in rows[:PICTURES]]
+        for kind, rows in kinds.items()
+    }
+
+
+def picture(table: dict[str, Tensor], row: int, data: DataModule) -> Shown:
+    """One test image, by its row in the table: its class, and what it was taken for."""
+    number, split, names = int(table["image_ids"][row]), data.split("test"), data.class_names
+    guesses = [
+        f"{names[guess]} {score:.2f}"
+        for guess, score in zip(
+            table["guesses"][row, :3].tolist(), table["scores"][row, :3].tolist(), strict=True
         )
+    ]
+    pixels = read_reduced(split.path(number), PICTURE_PX)
+    label = names[int(table["labels"][row])]
+    return Shown(split.image_id(number), pixels, f"{label}: {', '.join(guesses)}")
 
 
-def class_rows(confusion: Tensor, names: list[str]) -> list[dict[str, Any]]:
-    """A row for each class that was tested, highest error first."""
+def class_rows(confusion: Tensor, names: Sequence[str]) -> list[tuple[str, float, int]]:
+    """Name, error and number of images of each class that was tested, highest error first."""
     images = confusion.sum(dim=1).tolist()
     right = confusion.diagonal().tolist()
-    rows = [
-        {"name": name, "images": n, "error": 1 - r / n}
-        for name, n, r in zip(names, images, right, strict=True)
-        if n
-    ]
-    return sorted(rows, key=lambda row: -row["error"])
+    rows = [(name, 1 - r / n, n) for name, n, r in zip(names, images, right, strict=True) if n]
+    return sorted(rows, key=lambda row: -row[1])
 
 
-def confused_pairs(confusion: Tensor, names: list[str]) -> list[dict[str, Any]]:
-    """The pairs of classes that are confused most often."""
+def confused_pairs(confusion: Tensor, names: Sequence[str]) -> list[tuple[str, str, int]]:
+    """The pairs of classes that are confused most often: class, taken for, images."""
     wrong = confusion.clone().fill_diagonal_(0).flatten()
     best = wrong.topk(min(PAIRS, len(wrong)))
     return [
-        {"name": names[i // len(names)], "taken_for": names[i % len(names)], "images": n}
+        (names[i // len(names)], names[i % len(names)], n)
         for n, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         if n
     ]
 
 
-def confusion_plot(confusion: Tensor, names: list[str]) -> str:
+def confusion_plot(confusion: Tensor, names: Sequence[str]) -> str:
     """Shares of each class's images by guessed class; of many classes those most often wrong."""
     wrong = confusion.sum(dim=1) - confusion.diagonal()
     chosen = wrong.argsort(descending=True, stable=True)[:MAX_CELLS].sort().values
@@ -171,54 +147,3 @@ def confusion_plot(confusion: Tensor, names: list[str]) -> str:
             ax.set_xticks(range(len(shown)), shown, rotation=90)
             ax.set_yticks(range(len(shown)), shown)
         return svg(figure)
-
-
-def filter_plots(network: nn.Module) -> dict[str, str]:
-    """First- and second-layer filters (OverFeat, figure 2)."""
-    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)][:2]
-    plots = {}
-    for name, layer in zip(("conv1", "conv2"), convolutions, strict=False):
-        weight = layer.weight.detach().float().cpu()  # (out, in, k, k)
-        if min(weight.shape[2:]) < 3:
-            continue
-        if weight.shape[1] == 3:
-            plots[name] = tiles(weight.permute(0, 2, 3, 1).numpy())
-        else:
-            strongest = weight.flatten(2).norm(dim=2).argmax(dim=1)
-            plots[name] = tiles(weight[range(len(weight)), strongest].numpy())
-    return plots
-
-
-def tiles(filters: NDArray[np.float32], most: int = 128) -> str:
-    """Small pictures of filters (N, k, k) or (N, k, k, 3), each from black to white."""
-    filters = filters[:most]
-    columns = 16
-    rows = -(-len(filters) // columns)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(columns * 0.5, rows * 0.5))
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for ax in axes.flat:
-            ax.set_axis_off()
-        for ax, tile in zip(axes.flat, filters, strict=False):
-            low, high = tile.min(), tile.max()
-            ax.imshow((tile - low) / max(high - low, 1e-9), cmap="gray", interpolation="nearest")
-        figure.patch.set_edgecolor(INK)
-        return svg(figure)
-
-
-def log_media(
-    logger: WandbLogger, outcome: ClassificationOutcome, gallery: dict[str, list[Picture]]
-) -> None:
-    """Log tables and images to W&B."""
-    names = outcome.data.class_names
-    rows = [[r["name"], r["error"], r["images"]] for r in class_rows(outcome.confusion, names)]
-    logger.log_table("test/class_errors", columns=["class", "top-1 error", "images"], data=rows)
-    pairs = [list(row.values()) for row in confused_pairs(outcome.confusion, names)]
-    logger.log_table("test/confused", columns=["class", "taken for", "images"], data=pairs)
-    for kind, pictures in gallery.items():
-        if pictures:
-            logger.log_image(
-                f"test/{kind.split()[0]}",
-                [p.pixels for p in pictures],
-                caption=[p.caption for p in pictures],
-            )

@@ -1,65 +1,63 @@
-"""What a test on images of several classes found (VOC's classification task)."""
+"""Images of several classes: average precision of each class over all images (VOC's task)."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from pytorch_lightning.loggers import Logger
+from torchmetrics import Metric
 
-from detection.data.classification_data import ClassificationData
-from detection.disk.files import write_json
-from detection.metrics.voc_ap import PRCurve
-from detection.report.figures import ap_figures, run_figures
-from detection.report.page import write_page
+from detection.data.module import DataModule
+from detection.evaluation.detection import NAMES, ap_figures, ap_table, curves_of
+from detection.evaluation.evaluator import Result
+from detection.metrics.voc_ap import Interpolation
+from detection.metrics.voc_classification import VOCClassificationAP
+from detection.report.page import BarTable, Card, Page, Plots
 from detection.report.plots import precision_recall
-from detection.report.tables import ap_table
+from detection.report.result_files import ScorePredictions
+from detection.report.tables import percent
 
-log = logging.getLogger(__name__)
 
+class MultiLabelEvaluator:
+    """mAP of classification, as PASCAL VOC has it.
 
-@dataclass
-class MultiLabelOutcome:
-    """A test's results.
-
-    Attributes:
-        data: what was tested on.
-        curves: precision and recall for each class.
-        seconds: time of each stage and of the test.
+    Args:
+        interpolation: of the headline AP: "11point" (VOC 2007) or "area" (since 2010).
     """
 
-    data: ClassificationData
-    curves: list[PRCurve]
-    seconds: dict[str, float]
+    headline = "map"
 
-    def figures(self, published: dict[str, float]) -> dict[str, float]:
-        """The flat content of `metrics.json`; the mean is that of 11-point APs, as in 2007."""
-        result = ap_figures(self.curves, self.data.class_names, "11point")
-        return result | run_figures(self.seconds, published)
+    def __init__(self, interpolation: Interpolation = "11point") -> None:
+        self.interpolation: Interpolation = interpolation
 
-    def report(
-        self, run_dir: Path, config: dict[str, Any], loggers: Sequence[Logger]
-    ) -> dict[str, float]:
-        """Write figures and the report, print the table, tell the loggers; the figures."""
-        figures = self.figures(config.get("published") or {})
-        write_json(run_dir / "metrics.json", figures)
-        names = self.data.class_names
-        log.info("test on %s\n%s", self.data.name, ap_table(figures, names))
-        aps = [figures[f"test/ap/{name}"] for name in names]
-        write_page(
-            run_dir,
-            "multi_label.html",
-            figures,
-            config,
-            data=self.data,
-            classes=[
-                {"name": n, "ap": ap, "images": c.num_truths}
-                for n, ap, c in zip(names, aps, self.curves, strict=True)
+    def metric(self, num_classes: int) -> VOCClassificationAP:
+        """Keeps all scores and labels."""
+        return VOCClassificationAP(num_classes, self.interpolation)
+
+    def figures(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
+        """`map`, under both protocols too, `ap_median`, and `ap/<class>`."""
+        return ap_figures(curves_of(metric), class_names, self.interpolation)
+
+    def result(self, metric: Metric, data: DataModule) -> Result:
+        """See `Evaluator.result`."""
+        assert isinstance(metric, VOCClassificationAP)
+        curves, names, split = metric.curves(), data.class_names, data.split("test")
+        figures = self.figures(metric, names)
+        aps = [figures[f"ap/{name}"] for name in names]
+        rows = [
+            (name, ap, (percent(ap), curve.num_gt))
+            for name, ap, curve in zip(names, aps, curves, strict=True)
+        ]
+        main = NAMES[self.interpolation]
+        page = Page(
+            f"{data.name}: {len(split)} test images, {len(names)} classes",
+            [
+                Card(f"{percent(figures['map'])} %", f"mAP of classification ({main})", True),
+                Card(f"{percent(figures['map_area'])} %", "mAP (area)"),
             ],
-            curves=precision_recall(self.curves, names, aps),
+            [
+                BarTable("Average precision of each class", ("class", "AP, %", "images"), rows),
+                Plots("Precision and recall", {"": precision_recall(curves, names, aps)}),
+            ],
         )
-        for logger in loggers:
-            logger.log_metrics({k: v for k, v in figures.items() if v == v})
-        log.info("report: %s", run_dir / "report" / "index.html")
-        return figures
+        table = metric.table()
+        images = [split.image_id(i) for i in table["image_ids"].tolist()]
+        predictions = ScorePredictions(table["scores"], table["labels"], images, list(names))
+        return Result(figures, ap_table(figures, names), predictions, page)

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from detection.metrics.voc_ap import Judgement, PRCurve, curves_of, paired_iou, pairs
+from detection.metrics.voc_ap import MatchedDetections, PRCurve, curves_of, paired_iou, pairs
 from detection.metrics.voc_map import VOCMeanAveragePrecision, joined
 
-TOLERANCE_PX = 10  # a box may be off by so many pixels in all: small objects need less overlap
+TOLERANCE_PX = 10  # a box may be off by this many pixels in all: small objects need less overlap
 
 
 class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
     """mAP by the rules of ILSVRC DET; the area under each class's envelope.
 
-    An overlap is enough from min(0.5, wh / ((w + 10)(h + 10))) on, for a truth of w × h pixels. A
-    detection takes the truth that it overlaps most among those that are not taken yet, so a second
+    An overlap is enough from min(0.5, wh / ((w + 10)(h + 10))) on, for an object of w × h pixels. A
+    detection takes the object that it overlaps most among those that are not found yet, so a second
     one may still be right about a neighbour. Classes may be blacklisted in an image: nothing that
     is found or missed there counts. (`data=ilsvrc_det` leaves such images out altogether, as
     R-CNN's authors did.)
@@ -25,9 +25,9 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
         max_per_class: see `VOCMeanAveragePrecision`.
 
     >>> small = torch.tensor([[0.0, 0.0, 10.0, 10.0]])  # 100 / 400: an IoU of 0.25 is enough
-    >>> found = {"boxes": small * 2, "scores": torch.ones(1), "labels": torch.zeros(1).long()}
+    >>> detections = {"boxes": small * 2, "scores": torch.ones(1), "labels": torch.zeros(1).long()}
     >>> metric = ILSVRCDetectionMAP(num_classes=1)
-    >>> metric.update([found], [{"boxes": small, "labels": torch.zeros(1).long()}])
+    >>> metric.update([detections], [{"boxes": small, "labels": torch.zeros(1).long()}])
     >>> metric.compute()["map"].item()
     1.0
     """
@@ -48,8 +48,9 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
 
         Args:
             preds: see `VOCMeanAveragePrecision`.
-            targets: likewise; also, optionally, `ignored` (J,) labels that are blacklisted there.
-            image_ids: likewise.
+            targets: see `VOCMeanAveragePrecision`; also, optionally, `ignored` (J,) labels that
+                are blacklisted there.
+            image_ids: see `VOCMeanAveragePrecision`.
         """
         super().update(preds, targets, image_ids)
         newest = self.images[len(self.images) - len(targets) :]
@@ -60,14 +61,14 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
 
     def curves(self) -> list[PRCurve]:
         """The precision-recall curve of each class."""
-        found, truth = self.tables()
+        detections, gt = self.tables()
         ignored = joined(self.ignored, 2)
-        found, truth = (t[~is_ignored(t, ignored, self.num_classes)] for t in (found, truth))
-        return curves_of(found, truth, self.num_classes, self.judge(found, truth))
+        detections, gt = (t[~is_ignored(t, ignored, self.num_classes)] for t in (detections, gt))
+        return curves_of(detections, gt, self.num_classes, self.match(detections, gt))
 
-    def judge(self, found: Tensor, truth: Tensor) -> Judgement:
-        """DET's word on detections and truths; see `judge_det`."""
-        return judge_det(found, truth)
+    def match(self, detections: Tensor, gt: Tensor) -> MatchedDetections:
+        """DET's word on detections and ground truths; see `match_det`."""
+        return match_det(detections, gt)
 
 
 def is_ignored(table: Tensor, ignored: Tensor, num_classes: int) -> Tensor:
@@ -77,7 +78,7 @@ def is_ignored(table: Tensor, ignored: Tensor, num_classes: int) -> Tensor:
 
 
 def least_overlap(boxes: Tensor) -> Tensor:
-    """The IoU from which on each truth counts as found, (T,); boxes (T, 4) half-open.
+    """The IoU from which on each gt counts as detections, (T,); boxes (T, 4) half-open.
 
     >>> least_overlap(torch.tensor([[0.0, 0, 10, 10], [0, 0, 24, 24], [0, 0, 25, 25]]))
     tensor([0.2500, 0.4983, 0.5000])
@@ -86,48 +87,52 @@ def least_overlap(boxes: Tensor) -> Tensor:
     return (side.prod(dim=1) / (side + TOLERANCE_PX).prod(dim=1)).clamp(max=0.5)
 
 
-def judge_det(found: Tensor, truth: Tensor) -> Judgement:
-    """What `voc_ap.judge` tells, by the rules of DET.
+def match_det(detections: Tensor, gt: Tensor) -> MatchedDetections:
+    """As `voc_ap.match_detections`, by the rules of DET.
 
-    The best detections of all images and classes choose their truths together, then the second
+    The best detections of all images and classes choose their objects together, then the second
     best, and so on: as many rounds as one image has detections of one class that may be right.
 
     Args:
-        found: (D, 7) double: image, label, score, xyxy.
-        truth: (T, 7) double: image, label, ignored, xyxy.
+        detections: (D, 7) double: image, label, score, xyxy.
+        gt: (T, 7) double: image, label, ignored, xyxy.
     """
-    order = torch.argsort(found[:, 2], descending=True, stable=True)
-    verdict = torch.zeros(len(found), dtype=torch.int8)
-    detection, row = pairs(found, truth)
-    iou = paired_iou(found[detection, 3:], truth[row, 3:])
-    eligible = (iou > 0) & (iou >= least_overlap(truth[:, 3:])[row])
+    order = torch.argsort(detections[:, 2], descending=True, stable=True)
+    is_true_positive = torch.zeros(len(detections), dtype=torch.int8)
+    detection, row = pairs(detections, gt)
+    iou = paired_iou(detections[detection, 3:], gt[row, 3:])
+    eligible = (iou > 0) & (iou >= least_overlap(gt[:, 3:])[row])
     detection, row, iou = detection[eligible], row[eligible], iou[eligible]
-    turn = turns(detection, found, order)
-    taken = torch.zeros(len(truth), dtype=torch.bool)
+    turn = turns(detection, detections, order)
+    gt_is_found = torch.zeros(len(gt), dtype=torch.bool)
     for rows in by_turn(turn):
-        free = rows[~taken[row[rows]]]
-        best = torch.full((len(found),), -1.0, dtype=torch.double)
+        free = rows[~gt_is_found[row[rows]]]
+        best = torch.full((len(detections),), -1.0, dtype=torch.double)
         best.scatter_reduce_(0, detection[free], iou[free], "amax")
         top = free[iou[free] == best[detection[free]]]
-        choice = torch.full((len(found),), len(truth), dtype=torch.long)
+        choice = torch.full((len(detections),), len(gt), dtype=torch.long)
         choice.scatter_reduce_(0, detection[top], row[top], "amin")  # the first of equals
         right = (best >= 0).nonzero().flatten()
-        taken[choice[right]] = True
-        verdict[right] = 1
-    return Judgement(order, verdict, taken)
+        gt_is_found[choice[right]] = True
+        is_true_positive[right] = 1
+    return MatchedDetections(order, is_true_positive, gt_is_found)
 
 
-def turns(detection: Tensor, found: Tensor, order: Tensor) -> Tensor:
+def turns(detection: Tensor, detections: Tensor, order: Tensor) -> Tensor:
     """For each pair, how many better detections of its image and class may be right too."""
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
     who = detection.unique()
     who = who[torch.argsort(rank[who])]
-    group = (found[who, 0] * (found[:, 1].max() + 1) + found[who, 1]).long() if len(who) else who
+    group = (
+        (detections[who, 0] * (detections[:, 1].max() + 1) + detections[who, 1]).long()
+        if len(who)
+        else who
+    )
     by_group = torch.argsort(group, stable=True)
     sizes = torch.unique_consecutive(group[by_group], return_counts=True)[1]
     starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    turn = torch.zeros(len(found), dtype=torch.long)
+    turn = torch.zeros(len(detections), dtype=torch.long)
     turn[who[by_group]] = torch.arange(len(who)) - starts
     return turn[detection]
 

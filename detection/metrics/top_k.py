@@ -1,10 +1,13 @@
-"""Classification: errors, confusions, and which images were told wrong."""
+"""Classification: errors, confusions, and which images were classified wrongly."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+from detection.metrics.voc_map import own_ids
 
 TOP = 5
 
@@ -13,11 +16,11 @@ class TopKErrors(Metric):
     """Keeps the best guesses for every image; top-1 and top-5 error are made from them.
 
     Args:
-        num_classes: K.
+        num_classes: C.
     """
 
     full_state_update = False
-    rows: list[Tensor]
+    image_ids: list[Tensor]
     labels: list[Tensor]
     guesses: list[Tensor]
     scores: list[Tensor]
@@ -25,20 +28,28 @@ class TopKErrors(Metric):
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
-        for name in ("rows", "labels", "guesses", "scores"):
+        for name in ("image_ids", "labels", "guesses", "scores"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, scores: Tensor, labels: Tensor, rows: Tensor) -> None:
+    def update(
+        self,
+        preds: Sequence[Mapping[str, Tensor]],
+        targets: Sequence[Mapping[str, Tensor]],
+        image_ids: Sequence[int] | None = None,
+    ) -> None:
         """Take in some images.
 
         Args:
-            scores: (B, K).
-            labels: (B,).
-            rows: (B,) of the images in their index.
+            preds: for each image `scores` (C,).
+            targets: for each image `label` ().
+            image_ids: a number for each image, the same in every process; needed where processes
+                may see the same image.
         """
-        best = scores.float().topk(min(TOP, self.num_classes), dim=1)
-        self.rows.append(rows)
-        self.labels.append(labels)
+        scores = torch.stack([pred["scores"] for pred in preds]).float()
+        best = scores.topk(min(TOP, self.num_classes), dim=1)
+        ids = own_ids(len(preds), self.image_ids) if image_ids is None else image_ids
+        self.image_ids.append(torch.as_tensor(ids, device=scores.device))
+        self.labels.append(torch.stack([target["label"] for target in targets]))
         self.guesses.append(best.indices)
         self.scores.append(best.values)
 
@@ -61,20 +72,20 @@ class TopKErrors(Metric):
         return torch.cat(value) if isinstance(value, list) else value
 
     def table(self) -> dict[str, Tensor]:
-        """All that was kept, on the CPU, in the order of rows, each of them once."""
-        kept = {n: self.joined(n).cpu() for n in ("rows", "labels", "guesses", "scores")}
-        first = first_of_each(kept["rows"])
+        """All that was kept, on the CPU, in the order of the images, each of them once."""
+        kept = {n: self.joined(n).cpu() for n in ("image_ids", "labels", "guesses", "scores")}
+        first = first_of_each(kept["image_ids"])
         return {name: value[first] for name, value in kept.items()}
 
     def confusion(self, table: dict[str, Tensor]) -> Tensor:
-        """(K, K) int64 of a table: images of class i that were told to be of class j."""
+        """(C, C) int64 of a table: images of class i that were gt_is_found for class j."""
         pairs = table["labels"] * self.num_classes + table["guesses"][:, 0]
         counts = torch.bincount(pairs, minlength=self.num_classes**2)
         return counts.view(self.num_classes, self.num_classes)
 
 
 def first_of_each(rows: Tensor) -> Tensor:
-    """Places of the first of each number, in the order of the numbers.
+    """Positions of the first of each number, in the order of the numbers.
 
     >>> first_of_each(torch.tensor([4, 2, 4, 3])).tolist()
     [1, 3, 0]

@@ -19,22 +19,22 @@ class PRCurve:
     Attributes:
         precision: (K,) double.
         recall: (K,) double.
-        scores: (K,) double; hits on difficult truths are left out.
-        num_truths: truths that are not difficult.
+        scores: (K,) double; hits on difficult ground truths are left out.
+        num_gt: ground truths that are not difficult.
     """
 
     precision: Tensor
     recall: Tensor
     scores: Tensor
-    num_truths: int
+    num_gt: int
 
     def average_precision(self, interpolation: Interpolation) -> float:
-        """AP; nan where the class has no truth.
+        """AP; nan where the class has no gt.
 
         Args:
             interpolation: "11point" as in 2007, or the "area" under the envelope, as since 2010.
         """
-        if self.num_truths == 0:
+        if self.num_gt == 0:
             return float("nan")
         if interpolation == "11point":
             reached = self.recall[None] >= RECALL_POINTS[:, None]  # (11, K)
@@ -47,75 +47,75 @@ class PRCurve:
         return float((recall.diff() * envelope[1:]).sum())
 
 
-class Judgement(NamedTuple):
-    """What a protocol says of detections and truths.
+class MatchedDetections(NamedTuple):
+    """What a protocol says of detections and ground truths.
 
     Attributes:
         order: (D,) int64, the detections by falling score, equal scores in their given order.
-        verdict: (D,) int8, in the given order: 1 a hit, 0 a false alarm, -1 not counted.
-        taken: (T,) bool, truths that were hit.
+        is_true_positive: (D,) int8, in the given order: 1 a hit, 0 a false alarm, -1 not counted.
+        gt_is_found: (T,) bool, ground truths that were hit.
     """
 
     order: Tensor
-    verdict: Tensor
-    taken: Tensor
+    is_true_positive: Tensor
+    gt_is_found: Tensor
 
 
-def judge(found: Tensor, truth: Tensor, iou_threshold: float) -> Judgement:
-    """What each detection is; a hit on a difficult truth is not counted.
+def match_detections(detections: Tensor, gt: Tensor, iou_threshold: float) -> MatchedDetections:
+    """What each detection is; a hit on a difficult gt is not counted.
 
-    A detection is held against the truth of its image and class that it overlaps most (the first
-    of equals), difficult and already hit ones included. The first to hit a truth, by score, is
+    A detection is held against the gt of its image and class that it overlaps most (the first
+    of equals), difficult and already hit ones included. The first to hit a gt, by score, is
     right; later ones are false.
 
     Args:
-        found: (D, 7) double: image, label, score, xyxy.
-        truth: (T, 7) double: image, label, difficult, xyxy.
+        detections: (D, 7) double: image, label, score, xyxy.
+        gt: (T, 7) double: image, label, difficult, xyxy.
         iou_threshold: an overlap of exactly this is a hit.
     """
-    order = torch.argsort(found[:, 2], descending=True, stable=True)
-    overlap, match = best_truths(found, truth)
-    verdict = torch.zeros(len(found), dtype=torch.int8)
+    order = torch.argsort(detections[:, 2], descending=True, stable=True)
+    overlap, match = best_gt(detections, gt)
+    is_true_positive = torch.zeros(len(detections), dtype=torch.int8)
     enough = overlap >= iou_threshold
     difficult = torch.zeros_like(enough)
-    difficult[enough] = truth[match[enough], 2] > 0
-    verdict[enough & difficult] = -1
+    difficult[enough] = gt[match[enough], 2] > 0
+    is_true_positive[enough & difficult] = -1
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
     fair = enough & ~difficult
-    first = torch.full((len(truth),), len(found), dtype=torch.long)
+    first = torch.full((len(gt),), len(detections), dtype=torch.long)
     first.scatter_reduce_(0, match[fair], rank[fair], "amin")
     hits = fair.nonzero().flatten()
-    verdict[hits[rank[hits] == first[match[hits]]]] = 1
-    return Judgement(order, verdict, first < len(found))
+    is_true_positive[hits[rank[hits] == first[match[hits]]]] = 1
+    return MatchedDetections(order, is_true_positive, first < len(detections))
 
 
-def best_truths(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest IoU of each detection with a truth of its image and class, and that truth's row.
+def best_gt(detections: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest IoU of each detection with a gt of its image and class, and that gt's row.
 
-    Detections without such a truth get -1 and row 0.
+    Detections without such a gt get -1 and row 0.
     """
-    detection, row = pairs(found, truth)
-    iou = paired_iou(found[detection, 3:], truth[row, 3:])
-    best = torch.full((len(found),), -1.0, dtype=torch.double)
+    detection, row = pairs(detections, gt)
+    iou = paired_iou(detections[detection, 3:], gt[row, 3:])
+    best = torch.full((len(detections),), -1.0, dtype=torch.double)
     best.scatter_reduce_(0, detection, iou, "amax")
-    match = torch.full((len(found),), len(truth), dtype=torch.long)
+    match = torch.full((len(detections),), len(gt), dtype=torch.long)
     top = iou == best[detection]
     match.scatter_reduce_(0, detection[top], row[top], "amin")  # the first of equals
     return best, match.masked_fill(best < 0, 0)
 
 
-def pairs(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of all detections and truths of the same image and class: two vectors (P,).
+def pairs(detections: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of all detections and ground truths of the same image and class: two vectors (P,).
 
     They are laid out flat, detection after detection, so that nothing loops and nothing is padded.
     """
-    num_labels = 1 + int(max(rows[:, 1].max() if len(rows) else 0 for rows in (found, truth)))
-    truth_key, by_key = (truth[:, 0] * num_labels + truth[:, 1]).sort(stable=True)
-    found_key = found[:, 0] * num_labels + found[:, 1]
-    start = torch.searchsorted(truth_key, found_key)
-    count = torch.searchsorted(truth_key, found_key, right=True) - start
-    detection = torch.arange(len(found)).repeat_interleave(count)
+    num_labels = 1 + int(max(rows[:, 1].max() if len(rows) else 0 for rows in (detections, gt)))
+    gt_key, by_key = (gt[:, 0] * num_labels + gt[:, 1]).sort(stable=True)
+    detection_key = detections[:, 0] * num_labels + detections[:, 1]
+    start = torch.searchsorted(gt_key, detection_key)
+    count = torch.searchsorted(gt_key, detection_key, right=True) - start
+    detection = torch.arange(len(detections)).repeat_interleave(count)
     ends = count.cumsum(0)
     within = torch.arange(len(detection)) - (ends - count)[detection]
     return detection, by_key[start[detection] + within]
@@ -129,17 +129,19 @@ def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(union > 0, inter / union, 0.0)
 
 
-def curves_of(found: Tensor, truth: Tensor, num_classes: int, judged: Judgement) -> list[PRCurve]:
-    """The curve of each class, by `judge` or another protocol."""
-    order = judged.order[judged.verdict[judged.order] >= 0]
-    labels, scores = found[order, 1], found[order, 2]
-    hit = judged.verdict[order] == 1
+def curves_of(
+    detections: Tensor, gt: Tensor, num_classes: int, matched: MatchedDetections
+) -> list[PRCurve]:
+    """The curve of each class, by `match_detections` or another protocol."""
+    order = matched.order[matched.is_true_positive[matched.order] >= 0]
+    labels, scores = detections[order, 1], detections[order, 2]
+    hit = matched.is_true_positive[order] == 1
     curves = []
     for label in range(num_classes):
         mine = labels == label
         right = hit[mine].double().cumsum(0)
         count = torch.arange(1, len(right) + 1, dtype=torch.double)
-        total = int(((truth[:, 1] == label) & (truth[:, 2] == 0)).sum())
+        total = int(((gt[:, 1] == label) & (gt[:, 2] == 0)).sum())
         recall = right / max(total, 1)
         curves.append(PRCurve(right / count, recall, scores[mine], total))
     return curves

@@ -6,22 +6,29 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from detection.metrics.voc_ap import Interpolation, Judgement, PRCurve, curves_of, judge
+from detection.metrics.voc_ap import (
+    Interpolation,
+    MatchedDetections,
+    PRCurve,
+    curves_of,
+    match_detections,
+)
+from detection.runtime.distributed import rank, world_size
 
-FORGET_AFTER = 256  # images, between two looks at what may be dropped
+PRUNE_AFTER = 256  # images, between two looks at what may be dropped
 
 
 class VOCMeanAveragePrecision(Metric):
-    """mAP by the rules of VOC's development kit; see `voc_ap.judge`.
+    """mAP by the rules of VOC's development kit; see `match_detections`.
 
-    Its state is two tables, a row a detection and a row a truth, so that processes may hold
+    Its state is two tables, a row a detection and a row a gt, so that processes may hold
     different numbers of images. Images that come twice count once.
 
     Args:
         num_classes: C.
         iou_threshold: an overlap of exactly this is a hit.
         interpolation: "11point" as in 2007, or "area" as since 2010.
-        max_per_class: the best so many detections of a class in all images count; None: all.
+        max_per_class: the best N detections of a class in all images count; None: all.
 
     >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     >>> metric = VOCMeanAveragePrecision(num_classes=1)
@@ -37,8 +44,8 @@ class VOCMeanAveragePrecision(Metric):
     higher_is_better = True
     full_state_update = False
 
-    found: list[Tensor]
-    truth: list[Tensor]
+    detections: list[Tensor]
+    gt: list[Tensor]
     images: list[Tensor]
 
     def __init__(
@@ -55,11 +62,13 @@ class VOCMeanAveragePrecision(Metric):
         self.iou_threshold = iou_threshold
         self.interpolation: Interpolation = interpolation
         self.max_per_class = max_per_class
-        self.add_state("found", default=[], dist_reduce_fx="cat")  # (D, 7) image, label, score, box
-        self.add_state("truth", default=[], dist_reduce_fx="cat")  # (T, 7) ... difficult, box
+        self.add_state(
+            "detections", default=[], dist_reduce_fx="cat"
+        )  # (D, 7) image, label, score, box
+        self.add_state("gt", default=[], dist_reduce_fx="cat")  # (T, 7) ... difficult, box
         self.add_state(
             "images", default=[], dist_reduce_fx="cat"
-        )  # (I, 3) image, rows in found, in truth
+        )  # (I, 3) image, rows in detections, in gt
 
     def update(
         self,
@@ -80,18 +89,16 @@ class VOCMeanAveragePrecision(Metric):
             ValueError: the lists differ in length, or a label is outside [0, C).
         """
         if image_ids is None:
-            rank, world = rank_and_world()
-            seen = sum(len(t) for t in self.images)
-            image_ids = [(seen + i) * world + rank for i in range(len(preds))]
+            image_ids = own_ids(len(preds), self.images)
         if not len(preds) == len(targets) == len(image_ids):
             raise ValueError(f"{len(preds)} predictions, {len(targets)} targets")
-        if self.max_per_class is not None and len(self.images) >= FORGET_AFTER:
-            self.forget(self.max_per_class)
+        if self.max_per_class is not None and len(self.images) >= PRUNE_AFTER:
+            self.prune(self.max_per_class)
         for pred, target, image in zip(preds, targets, image_ids, strict=True):
             difficult = target.get("difficult", torch.zeros_like(target["labels"]))
-            self.found.append(rows(image, pred["labels"], pred["scores"], pred["boxes"]))
-            self.truth.append(rows(image, target["labels"], difficult, target["boxes"]))
-            for table in (self.found[-1], self.truth[-1]):
+            self.detections.append(rows(image, pred["labels"], pred["scores"], pred["boxes"]))
+            self.gt.append(rows(image, target["labels"], difficult, target["boxes"]))
+            for table in (self.detections[-1], self.gt[-1]):
                 if (
                     len(table)
                     and not 0 <= table[:, 1].min() <= table[:, 1].max() < self.num_classes
@@ -99,29 +106,32 @@ class VOCMeanAveragePrecision(Metric):
                     raise ValueError(
                         f"image {image}: a label is outside 0 to {self.num_classes - 1}"
                     )
-            sizes = [image, len(self.found[-1]), len(self.truth[-1])]
+            sizes = [image, len(self.detections[-1]), len(self.gt[-1])]
             self.images.append(torch.tensor([sizes], device=self.device))
 
-    def forget(self, most: int) -> None:
+    def prune(self, most: int) -> None:
         """Drop what will not be among the best of its class, to save memory."""
-        found, images = torch.cat(self.found), torch.cat(self.images)
-        kept = best_of_each_class(found, most)
+        detections, images = torch.cat(self.detections), torch.cat(self.images)
+        kept = best_of_each_class(detections, most)
         image = torch.arange(len(images), device=images.device).repeat_interleave(images[:, 1])
         images[:, 1] = torch.bincount(image[kept], minlength=len(images))
-        self.found, self.images = [found[kept]], [images]
+        self.detections, self.images = [detections[kept]], [images]
 
     def compute(self) -> dict[str, Tensor]:
-        """`map`, the mean over the classes that have truths (nan if none), and `ap` (C,)."""
+        """`map`, the mean over the classes that have ground truths (nan if none), and `ap` (C,)."""
         return self.summary(self.curves(), self.interpolation)
 
     def curves(self) -> list[PRCurve]:
         """The precision-recall curve of each class."""
-        found, truth = self.tables()
-        return curves_of(found, truth, self.num_classes, self.judge(found, truth))
+        detections, gt = self.tables()
+        return curves_of(detections, gt, self.num_classes, self.match(detections, gt))
 
-    def judge(self, found: Tensor, truth: Tensor) -> Judgement:
-        """What the protocol says of detections (D, 7) and truths (T, 7); see `voc_ap.judge`."""
-        return judge(found, truth, self.iou_threshold)
+    def match(self, detections: Tensor, gt: Tensor) -> MatchedDetections:
+        """What the protocol says of detections (D, 7) and ground truths (T, 7).
+
+        See `match_detections`.
+        """
+        return match_detections(detections, gt, self.iou_threshold)
 
     @staticmethod
     def summary(curves: Sequence[PRCurve], interpolation: Interpolation) -> dict[str, Tensor]:
@@ -130,15 +140,15 @@ class VOCMeanAveragePrecision(Metric):
         return {"map": ap.nanmean(), "ap": ap}
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """All detections (D, 7) and truths (T, 7), on the CPU, in the order of the images.
+        """All detections (D, 7) and ground truths (T, 7), on the CPU, in the order of the images.
 
         The order is the same however the images were spread over processes.
         """
         images = joined(self.images, 3).long()
-        found = in_image_order(joined(self.found, 7), images[:, 0], images[:, 1])
+        detections = in_image_order(joined(self.detections, 7), images[:, 0], images[:, 1])
         if self.max_per_class is not None:
-            found = found[best_of_each_class(found, self.max_per_class)]
-        return found, in_image_order(joined(self.truth, 7), images[:, 0], images[:, 2])
+            detections = detections[best_of_each_class(detections, self.max_per_class)]
+        return detections, in_image_order(joined(self.gt, 7), images[:, 0], images[:, 2])
 
 
 def rows(image: int, labels: Tensor, values: Tensor, boxes: Tensor) -> Tensor:
@@ -158,7 +168,7 @@ def in_image_order(table: Tensor, images: Tensor, counts: Tensor) -> Tensor:
     """A table sorted by image, rows of an image in their given order, without repeats.
 
     Args:
-        table: rows of image after image, as they were taken in.
+        table: rows of image after image, as they were gt_is_found in.
         images: (I,) the images in that order; of one that comes again, the first block counts.
         counts: (I,) rows of each.
     """
@@ -170,7 +180,7 @@ def in_image_order(table: Tensor, images: Tensor, counts: Tensor) -> Tensor:
 
 
 def best_of_each_class(table: Tensor, most: int) -> Tensor:
-    """Which rows (D,) are among the best so many of their class; the first of equals.
+    """Which rows (D,) are among the best N of their class; the first of equals.
 
     >>> table = torch.tensor([[0.0, 0, 0.5], [0, 0, 0.9], [1, 1, 0.1], [1, 0, 0.7]])
     >>> best_of_each_class(table, 2).tolist()
@@ -185,8 +195,12 @@ def best_of_each_class(table: Tensor, most: int) -> Tensor:
     return kept
 
 
-def rank_and_world() -> tuple[int, int]:
-    """Rank of this process, and how many there are."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
+def own_ids(count: int, seen: Sequence[Tensor]) -> list[int]:
+    """Numbers for some more images, which no other process gives; for images that come only once.
+
+    Args:
+        count: of the images.
+        seen: tables with a row for each image before them.
+    """
+    start = sum(len(table) for table in seen)
+    return [(start + i) * world_size() + rank() for i in range(count)]

@@ -3,20 +3,17 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from detection.backbones.backbone import Backbone
-from detection.classification.classifier import Classifier, GridFeatures
-from detection.classification.feature_svm import FeatureSVM
+from detection.backbones.sliding import OffsetPooling, fitting_sides, interleaved
+from detection.classification.classifier import CLASSIFIER, Classifier
 from detection.classification.views import Pixels, mirrored, resized
 from detection.errors import UserError
 
-NO_GRID = "views: only a network whose fc6 reads one grid can be read densely"
-
 
 def dense_logits(classifier: Classifier, images: Tensor, fine: bool) -> Tensor:
-    """Logits of the classifier slid over whole images, (B, K, h, w).
+    """Logits of the classifier slid over whole images, (B, C, h, w).
 
     The convolutions are computed once. Their map is pooled at every offset (fine) or at none
     (coarse), the fully connected layers slide over each pooled map as convolutions, and the
@@ -33,28 +30,21 @@ def dense_logits(classifier: Classifier, images: Tensor, fine: bool) -> Tensor:
     Raises:
         UserError: the images are too small for one window, or the network is of another kind.
     """
-    backbone = classifier.features.backbone
-    if not isinstance(classifier.features, GridFeatures) or backbone.pool is None:
-        raise UserError(NO_GRID)
-    if isinstance(classifier, FeatureSVM):
+    pooling = check_slides(classifier)
+    if classifier.scores_are != "probabilities":
         raise UserError("views: SVMs on activations cannot be read densely: choose centre or whole")
+    backbone = classifier.features.backbone
     maps = backbone.maps(backbone.normalize(images))
-    kernel, stride = backbone.pool
-    offsets = stride if fine else 1
-    grid = backbone.fc6_grid
-    sides = pooled_sides(backbone, maps.shape[2:], offsets)
-    if min(sides) < grid:
+    offsets = pooling.stride if fine else 1
+    sides = pooling.sides(maps.shape[2:], offsets)
+    if min(sides) < pooling.grid:
         raise UserError(
             f"images of {images.shape[2]}×{images.shape[3]} pixels give a pooled map of "
-            f"{sides[0]}×{sides[1]}, but the classifier needs {grid}×{grid}: choose a larger scale"
+            f"{sides[0]}×{sides[1]}, but the classifier needs {pooling.grid}×{pooling.grid}: "
+            "choose a larger scale"
         )
-    reach = [(side - 1) * stride + kernel for side in sides]
-    pooled = [
-        F.max_pool2d(maps[:, :, y : y + reach[0], x : x + reach[1]], kernel, stride)
-        for y in range(offsets)
-        for x in range(offsets)
-    ]
-    logits = slide(classifier, torch.cat(pooled), grid)  # (offsets² · B, K, h, w)
+    # (offsets² · B, C, h, w)
+    logits = classifier.head.slide(pooling(maps, offsets), pooling.grid, CLASSIFIER)
     return interleaved(logits, offsets)
 
 
@@ -74,65 +64,34 @@ def dense_activations(
         UserError: the network is of another kind, or the images are too small for one window.
     """
     backbone = classifier.features.backbone
-    if not isinstance(classifier.features, GridFeatures) or backbone.pool is None:
+    if not slides(classifier):
         raise UserError(
             f"dense=true: {layer} of this network is one vector an image: choose a convolution"
         )
-    with classifier.autocast(images):
-        pooled = F.max_pool2d(backbone.maps(backbone.normalize(images)), *backbone.pool)
-        if min(pooled.shape[2:]) < backbone.fc6_grid:
+    pooling = OffsetPooling.of(backbone)
+    with classifier.autocast(images.device):
+        maps = backbone.maps(backbone.normalize(images))
+        if min(pooling.sides(maps.shape[2:], 1)) < pooling.grid:
             raise UserError(f"images of {images.shape[2]}×{images.shape[3]} pixels are too small")
-        return slide(classifier, pooled, backbone.fc6_grid, layer, relu).float()
+        upto = CLASSIFIER if layer == "logits" else layer
+        return classifier.head.slide(pooling(maps, 1), pooling.grid, upto, relu).float()
 
 
-def slide(
-    classifier: Classifier, pooled: Tensor, grid: int, layer: str = "logits", relu: bool = True
-) -> Tensor:
-    """The fully connected layers as convolutions: (B, C, y, x) → (B, K, y − grid + 1, ...)."""
-    fc6, fc7, last = classifier.fc6, classifier.fc7, classifier.classifier
-    assert fc6 is not None
-    assert fc7 is not None
-    if layer == "pool5":
-        return pooled
-    kernel = fc6.weight.view(fc6.out_features, -1, grid, grid)
-    hidden = F.conv2d(pooled, kernel, fc6.bias)
-    if layer == "fc6":
-        return F.relu(hidden) if relu else hidden
-    hidden = F.conv2d(F.relu(hidden), fc7.weight[:, :, None, None], fc7.bias)
-    if layer == "fc7":
-        return F.relu(hidden) if relu else hidden
-    return F.conv2d(F.relu(hidden), last.weight[:, :, None, None], last.bias)
+def slides(classifier: Classifier) -> bool:
+    """Whether a classifier's fc6 reads one grid, and so can slide."""
+    backbone = classifier.features.backbone
+    return classifier.features.sides == (backbone.fc6_grid,) and backbone.pool is not None
 
 
-def pooled_sides(backbone: Backbone, sides: Sequence[int], offsets: int) -> list[int]:
-    """Sides of the pooled map at each of so many offsets, of a map of some sides."""
-    assert backbone.pool is not None
-    kernel, stride = backbone.pool
-    return [(side - (offsets - 1) - kernel) // stride + 1 for side in sides]
+def check_slides(classifier: Classifier) -> OffsetPooling:
+    """The pooling of a classifier that can slide.
 
-
-def interleaved(maps: Tensor, offsets: int) -> Tensor:
-    """(n² · B, K, h, w), offset after offset → (B, K, n h, n w)."""
-    _, classes, height, width = maps.shape
-    parts = maps.view(offsets, offsets, -1, classes, height, width)
-    spread = parts.permute(2, 3, 4, 0, 5, 1)  # B, K, h, Δy, w, Δx
-    return spread.reshape(-1, classes, height * offsets, width * offsets)
-
-
-def fitting_sides(backbone: Backbone) -> tuple[int, int]:
-    """The sides of inputs that all offsets fill alike, without a pixel left over.
-
-    They are first, first + step, ...: 245 + 36 k for the accurate network, as all published sides
-    are (table 5; ORIGINAL_FACTS, 3.3).
+    Raises:
+        UserError: it cannot.
     """
-    if backbone.pool is None:
-        raise UserError(NO_GRID)
-    kernel, stride = backbone.pool
-    cells = (backbone.fc6_grid - 1) * stride + kernel + stride - 1  # before the last pooling
-    first = 1
-    while backbone.map_side(first) < cells:
-        first += 1
-    return first, stride * backbone.field.stride
+    if not slides(classifier):
+        raise UserError("views: only a network whose fc6 reads one grid can be read densely")
+    return OffsetPooling.of(classifier.features.backbone)
 
 
 def dense_sizes(classifier: Classifier, height: int, width: int) -> list[tuple[str, int, int]]:
@@ -141,12 +100,13 @@ def dense_sizes(classifier: Classifier, height: int, width: int) -> list[tuple[s
     None for a network that cannot, or an image too small for every offset.
     """
     backbone = classifier.features.backbone
-    if not isinstance(classifier.features, GridFeatures) or backbone.pool is None:
+    if not slides(classifier):
         return []
-    offsets = backbone.pool[1]
+    pooling = OffsetPooling.of(backbone)
+    offsets = pooling.stride
     before = (backbone.map_side(height), backbone.map_side(width))
-    pooled = pooled_sides(backbone, before, offsets)
-    slid = [side - backbone.fc6_grid + 1 for side in pooled]
+    pooled = pooling.sides(before, offsets)
+    slid = [side - pooling.grid + 1 for side in pooled]
     if min(slid) < 1:
         return []
     return [
@@ -180,7 +140,12 @@ class DenseViews:
     """
 
     def __init__(
-        self, *, sizes: Sequence[Sequence[int] | int], flip: bool, fine: bool, softmax: bool
+        self,
+        *,
+        sizes: Sequence[Sequence[int] | int],
+        flip: bool = True,
+        fine: bool = True,
+        softmax: bool = True,
     ) -> None:
         if not sizes or not all(map(is_size, sizes)):
             raise UserError(
@@ -190,7 +155,7 @@ class DenseViews:
         self.sizes = list(sizes)
         self.flip, self.fine, self.softmax = flip, fine, softmax
 
-    def fit(self, side_px: int, backbone: Backbone) -> int:
+    def bind(self, side_px: int, backbone: Backbone) -> int:
         """Learn which sides fit; the shorter side of the largest scale.
 
         Raises:
@@ -236,7 +201,7 @@ class DenseViews:
     @torch.no_grad()
     def read(self, classifier: Classifier, views: Tensor) -> Tensor:
         """The largest score of each class over all places."""
-        with classifier.autocast(views):
+        with classifier.autocast(views.device):
             logits = dense_logits(classifier, views, self.fine).float()
         scores = logits.softmax(dim=1) if self.softmax else logits
         return scores.amax(dim=(2, 3))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.disk.files import replacing
+from detection.disk.arrays import write_part
 from detection.disk.images import read_image
 from detection.errors import UserError
 from detection.runtime.progress import progress
@@ -60,8 +60,5 @@ def quiet() -> None:
 
 
 def find_part(part: Path, images: Sequence[Path], search: Search) -> None:
-    """Proposals of some images → one npz file with `boxes` (P, 4) and `counts` an image."""
-    found = [search(read_image(path)) for path in images]
-    counts = np.array([len(boxes) for boxes in found], np.int64)
-    with replacing(part) as temporary, temporary.open("wb") as file:
-        np.savez(file, boxes=np.concatenate(found), counts=counts)
+    """Proposals of some images → one file."""
+    write_part(part, [search(read_image(path)) for path in images])

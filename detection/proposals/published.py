@@ -48,7 +48,7 @@ def read_mat_boxes(path: Path, order: Order = "yxyx_1based") -> dict[str, NDArra
     return {name: half_open(cell, order, path) for name, cell in zip(names, cells, strict=True)}
 
 
-class MatBoxes:
+class PublishedBoxes:
     """Proposals of some images from a `.mat` file: `boxes[index]` is (P, 4) float32.
 
     Args:
@@ -70,6 +70,11 @@ class MatBoxes:
         self.boxes = [found[i] for i in image_ids]
         digest = hashlib.sha256(b"".join(b.tobytes() for b in self.boxes)).hexdigest()
         self.name = f"{path.name} {digest[:16]}"
+
+    @classmethod
+    def of(cls, path: Path, images: Sequence[Path]) -> "PublishedBoxes":
+        """Those of some image files, by their names without suffix."""
+        return cls(path, [image.stem for image in images])
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.boxes[index]

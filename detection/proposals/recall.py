@@ -1,4 +1,4 @@
-"""How many of the truths the proposals cover."""
+"""How many of the objects the proposals cover."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,14 +6,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from detection.boxes import best_overlaps
+from detection.matching import Matcher
 
 
 class WithProposals(Protocol):
-    """Truths (boxes, labels, difficult) of each image, and proposals of those searched."""
+    """Ground truth (boxes, labels, difficult) of each image, and proposals of those searched."""
 
-    truths: list[tuple[Tensor, Tensor, Tensor]]
     searched: list[int]
+
+    def gt(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The objects of an image."""
+        ...
 
     def proposals(self, index: int) -> Tensor:
         """The (P, 4) proposals of an image."""
@@ -22,10 +25,10 @@ class WithProposals(Protocol):
 
 @dataclass(frozen=True)
 class ProposalRecall:
-    """Share of the truths (difficult ones apart) that some proposal covers.
+    """Share of the objects (difficult ones apart) that some proposal covers.
 
     Attributes:
-        best_iou: (T,) IoU of each truth with its best proposal.
+        best_iou: (T,) IoU of each object with its best proposal.
         boxes_per_image: mean number of proposals.
     """
 
@@ -37,14 +40,14 @@ class ProposalRecall:
         """Measured on all images that were searched."""
         best, count = [torch.zeros(0)], 0
         for index in dataset.searched:
-            boxes, _, difficult = dataset.truths[index]
+            boxes, _, difficult = dataset.gt(index)
             proposals = dataset.proposals(index)
             count += len(proposals)
-            best.append(best_overlaps(boxes[~difficult], proposals)[0])
+            best.append(Matcher()(boxes[~difficult], proposals).iou)
         return cls(torch.cat(best), count / max(1, len(dataset.searched)))
 
     def at(self, iou: float) -> float:
-        """Recall at an overlap; nan without truths."""
+        """Recall at an overlap; NaN without objects."""
         return float((self.best_iou >= iou).float().mean())
 
     def figures(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ class SelectiveSearch:
             segments of k pixels; "opencv": OpenCV's own k = 150, 300, 450 (... 750) and 100.
         width_px: scale images to this width first, as R-CNN did for ILSVRC; None: as they are.
         min_side_px: drop boxes with a shorter side, in the scaled image.
-        max_boxes: keep at most so many, drawn at random; None: all.
+        max_boxes: keep at most this many, drawn at random; None: all.
         sigma: blur before segmentation.
     """
 

@@ -1,1 +1,1 @@
-"""What region-based detectors share: R-CNN and SPP-net differ in features alone."""
+"""What region-based detectors share: R-CNN and SPP-net differ in features only."""

@@ -1,28 +1,39 @@
 """The region-based detector: features of proposals, scores, boxes, suppression."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detection.backbones.backbone import FullyConnected
+from detection.backbones.head import Head, Layer, softmax_output
 from detection.boxes import clip_boxes_to_image, decode
-from detection.combine.nms import Detections, Suppression
+from detection.combine.nms import NMS, Combination, Detections, no_detections
+from detection.data.module import DataModule
+from detection.data.samples import Sample
+from detection.proposals.published import PublishedBoxes
 from detection.proposals.selective_search import SelectiveSearch
+from detection.proposals.store import open_store
+from detection.training.model import Model
 
-Layer = Literal["pool5", "fc6", "fc7"]
-LAYERS: tuple[Layer, ...] = ("pool5", "fc6", "fc7")
 Scoring = Literal["svm", "softmax"]
+CLASSIFIER, SVM, BOX_REGRESSOR = "classifier", "svm", "box_regressor"
+MIN_SCORES: dict[str, float] = {"svm": -1.5, "softmax": 0.001}
 
 
 class RegionFeatures(Protocol):
-    """What a method brings: what to keep of an image, and the features of windows in it."""
+    """What a method brings: what to keep of an image, and the features of boxes in it.
+
+    It is also an `nn.Module`.
+    """
 
     out_features: int
 
-    def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """fc6, which reads the features, and fc7."""
+    def fully_connected(self) -> FullyConnected:
+        """fc6, which reads the features, and fc7, for the detector's head."""
         ...
 
     def settings(self) -> str:
@@ -34,61 +45,114 @@ class RegionFeatures(Protocol):
         ...
 
     def pool(self, prepared: list[Tensor], boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """Features (R, out_features) of (R, 4) windows."""
+        """Features (R, out_features) of (R, 4) boxes."""
         ...
 
 
-class RegionDetector(nn.Module):
+class RegionDetector(Model):
     """Proposals → features → SVM (or softmax) scores and regressed boxes → detections.
 
-    Scores come from the softmax until the SVMs are learnt, and boxes are the proposals until the
+    Scores come from the softmax until the SVMs are fitted, and boxes are the proposals until the
     box regressors are.
 
     Args:
-        features: of windows; also an `nn.Module`.
+        features: of boxes (`RegionFeatures`).
         num_classes: C, without background.
-        layer: what the SVMs read.
+        layer: what the SVMs read (R-CNN, table 2; SPP-net, table 6).
         scoring: "svm", or "softmax" of the fine-tuned network (R-CNN, appendix B).
         suppression: NMS and limits.
-        min_scores: for each scoring, the least score of a detection.
+        min_scores: for each scoring, the least score of a candidate (spp_test.m, rcnn_test.m).
         search: finds proposals where a caller brings none.
-        precision: of inference: "float32" or "bfloat16".
+        published_boxes: for each split a `.mat` file of the original authors' proposals, to be
+            taken instead of searching; None: search.
+        precision: of inference: "float32" or "bfloat16"; SVM margins are float32 in any case.
         suppress_first: suppress among the proposals too, before their boxes are regressed, as
             R-CNN's original does on ILSVRC.
     """
 
-    learnt: Tensor
+    is_fitted: Tensor
 
     def __init__(
         self,
-        features: Any,
+        features: nn.Module,
         num_classes: int,
         *,
-        layer: Layer,
-        scoring: Scoring,
-        suppression: Suppression,
-        min_scores: dict[str, float],
-        search: SelectiveSearch,
-        precision: Literal["float32", "bfloat16"],
+        layer: Layer = "fc7",
+        scoring: Scoring = "svm",
+        suppression: NMS = NMS(),
+        min_scores: Mapping[str, float] = MIN_SCORES,
+        search: SelectiveSearch = SelectiveSearch(),
+        published_boxes: Mapping[str, str | None] | None = None,
+        precision: Literal["float32", "bfloat16"] = "float32",
         suppress_first: bool = False,
     ) -> None:
         super().__init__()
         self.features = features
         self.num_classes = num_classes
-        self.fc6, self.fc7 = features.fc_layers()
-        self.classifier = nn.Linear(self.fc7.out_features, num_classes + 1)
+        self.head = Head(
+            self.regions.out_features,
+            self.regions.fully_connected(),
+            {
+                CLASSIFIER: ("fc7", num_classes + 1),  # background last
+                SVM: (layer, num_classes),
+                BOX_REGRESSOR: ("pool5", 4 * num_classes),
+            },
+        )
+        softmax_output(self.head.output(CLASSIFIER))
         self.layer: Layer = layer
-        self.svm = nn.Linear(self.width(layer), num_classes)
-        self.box_regressor = nn.Linear(self.fc6.in_features, 4 * num_classes)
-        self.register_buffer("learnt", torch.zeros(2, dtype=torch.bool))  # SVMs, box regressors
+        # SVMs, box regressors: part of the state, so that a checkpoint says what was learnt
+        self.register_buffer("is_fitted", torch.zeros(2, dtype=torch.bool))
         self.scoring: Scoring = scoring
         self.suppression = suppression
         self.min_scores = min_scores
         self.search = search
+        self.published_boxes = published_boxes or {}
         self.precision = precision
         self.suppress_first = suppress_first
-        nn.init.normal_(self.classifier.weight, std=0.01)  # SPP-net, section 4.1
-        nn.init.zeros_(self.classifier.bias)
+
+    @property
+    def regions(self) -> RegionFeatures:
+        """The features, by their contract."""
+        return self.features  # type: ignore[return-value]
+
+    # The contract of a model
+
+    def prepare(self, data: DataModule) -> None:
+        """Give every split that is read its proposals, computed where they are not on disk.
+
+        Raises:
+            UserError: an image cannot be read, the disk is full, or a `.mat` file lacks images.
+        """
+        super().prepare(data)
+        for split, dataset in data.splits.items():
+            published = self.published_boxes.get(split)
+            if published:
+                dataset.find_proposals(partial(PublishedBoxes.of, Path(published).expanduser()))
+            else:
+                name = f"{data.name}-{split}"
+                dataset.find_proposals(
+                    partial(
+                        open_store, data.cache, name, search=self.search, processes=data.processes
+                    )
+                )
+
+    def predict(self, batch: Sequence[Sample]) -> list[Detections]:
+        """Detections of each image among its proposals, best first."""
+        return [self.detect(sample.image, sample.proposals) for sample in batch]
+
+    def candidates(self, batch: Sequence[Sample]) -> list[Detections]:
+        """All scored boxes of each image, before they are suppressed."""
+        return [self.score_boxes(sample.image, sample.proposals) for sample in batch]
+
+    @property
+    def combination(self) -> Combination:
+        """The union of several detectors' boxes is suppressed as one (SPP-net, 4.4)."""
+        return self.suppression
+
+    def interface(self) -> dict[str, object]:
+        """Scores of one kind, on the same proposals."""
+        shared = {"scoring": self.scoring, "search": self.search}
+        return super().interface() | shared
 
     def forward(
         self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None
@@ -109,69 +173,51 @@ class RegionDetector(nn.Module):
         array = pixels.byte().permute(1, 2, 0).cpu().numpy()
         return torch.from_numpy(self.search(array))
 
-    @torch.no_grad()
+    # How it detects
+
     def detect(self, image: Tensor, proposals: Tensor) -> Detections:
-        """Detections of one image among its proposals."""
+        """Detections of one image among its (P, 4) proposals, best first."""
+        return self.suppression(self.score_boxes(image, proposals))
+
+    @torch.no_grad()
+    def score_boxes(self, image: Tensor, proposals: Tensor) -> Detections:
+        """Every pair of proposal and class that scores enough, with its box, before suppression."""
         size = (int(image.shape[1]), int(image.shape[2]))
         boxes = proposals.to(image.device)
         if len(boxes) == 0:
-            return empty_detections(image.device)
+            return no_detections(image.device)
         with self.autocast(image.device):
-            pooled = self.features.pool(self.features.prepare(image), boxes, size)
-            scores = self.score(pooled)
-            moved = self.move(pooled, boxes, size)
-        min_score = self.min_scores[self.scored_by]
-        if self.suppress_first:
-            still = boxes[:, None].expand_as(moved)
-            kept = self.suppression.survivors(still, scores, min_score)
-            scores = torch.full_like(scores, -torch.inf).index_put(kept, scores[kept])
-        return self.suppression(moved, scores, min_score)
-
-    def autocast(self, device: torch.device) -> torch.autocast:
-        """The precision of inference, whatever the trainer's."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-    def width(self, layer: Layer) -> int:
-        """Numbers in a feature of a layer."""
-        sizes = (self.fc6.in_features, self.fc6.out_features, self.fc7.out_features)
-        return sizes[LAYERS.index(layer)]
-
-    def layers(
-        self, features: Tensor, upto: Layer = "fc7", dropout: float = 0.0, since: Layer = "pool5"
-    ) -> Tensor:
-        """Activations behind a layer, after its ReLU, from those behind an earlier one."""
-        for name in LAYERS[LAYERS.index(since) + 1 : LAYERS.index(upto) + 1]:
-            fc = self.fc6 if name == "fc6" else self.fc7
-            features = F.dropout(F.relu(fc(features)), dropout)
-        return features
+            pooled = self.regions.pool(self.regions.prepare(image), boxes, size)
+            scores = self.score(pooled)  # (R, C)
+            moved = self.move(pooled, boxes, size)  # (R, C, 4)
+        region, label = torch.nonzero(scores > self.min_scores[self.scored_by], as_tuple=True)
+        score = scores[region, label].float()
+        if self.suppress_first:  # among the proposals as they are
+            still = {"boxes": boxes[region].float(), "scores": score, "labels": label}
+            kept = self.suppression.survivors(still).sort().values
+            region, label, score = region[kept], label[kept], score[kept]
+        return {"boxes": moved[region, label].float(), "scores": score, "labels": label}
 
     def logits(self, pooled: Tensor, dropout: float = 0.0) -> Tensor:
         """(R, C + 1) outputs of the classifier, background last."""
-        return self.classifier(self.layers(pooled, dropout=dropout))
+        return self.head(pooled, CLASSIFIER, dropout)  # type: ignore[no-any-return]
 
     @property
     def scored_by(self) -> Scoring:
         """What gives the scores at present."""
-        return "svm" if self.scoring == "svm" and bool(self.learnt[0]) else "softmax"
+        return "svm" if self.scoring == "svm" and bool(self.is_fitted[0]) else "softmax"
 
     def score(self, pooled: Tensor) -> Tensor:
         """(R, C) float32 scores of regions from their pooled features."""
-        if self.scored_by == "svm":
-            return self.svm(self.layers(pooled, self.layer)).float()
-        return self.logits(pooled).float().softmax(dim=1)[:, :-1]
+        if self.scored_by == "softmax":
+            return self.logits(pooled).float().softmax(dim=1)[:, :-1]
+        features = self.head.layers(pooled, self.layer).float()
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would make ties
+            return self.head.output(SVM)(features)  # type: ignore[no-any-return]
 
     def move(self, pooled: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """(R, C, 4) boxes, regressed for each class and clipped to the image."""
-        if not self.learnt[1]:
+        if not self.is_fitted[1]:
             return boxes[:, None].expand(-1, self.num_classes, -1)
-        deltas = self.box_regressor(pooled).float().reshape(-1, self.num_classes, 4)
+        deltas = self.head(pooled, BOX_REGRESSOR).float().reshape(-1, self.num_classes, 4)
         return clip_boxes_to_image(decode(boxes[:, None], deltas), size)
-
-
-def empty_detections(device: torch.device) -> Detections:
-    """No detection."""
-    return {
-        "boxes": torch.zeros(0, 4, device=device),
-        "scores": torch.zeros(0, device=device),
-        "labels": torch.zeros(0, dtype=torch.long, device=device),
-    }

@@ -1,132 +1,212 @@
 """Fine-tuning of the fully connected layers on windows (SPP-net, section 4.1; R-CNN, 2.3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
-from detection.data.detection_data import DetectionData
-from detection.regions.detector import RegionDetector
+from detection.data.module import DataModule
+from detection.evaluation.evaluator import Evaluator
+from detection.matching import Matcher
+from detection.regions.detector import CLASSIFIER, RegionDetector
 from detection.regions.prepared import PreparedImages
-from detection.regions.sampling import Windows, draw
-from detection.regions.window_training import WindowTraining
-from detection.training.schedules import drops
-from detection.training.stage import mixed
+from detection.regions.sampling import Tables, Windows, WindowSampler, draw
+from detection.training.schedules import (
+    OptimizerFactory,
+    ScheduleFactory,
+    TrainingLength,
+    scheduled,
+    step_decay,
+)
+from detection.training.seeds import mixed
+from detection.training.stage import Stage
 
 Batch = tuple[Tensor, Tensor, str]  # features (R, D), labels (R,), ids of the images
+VAL_SEED = 7  # beside the run's: windows to validate on are the same at every epoch
+VAL_SHARE = 10  # a tenth as many batches as an epoch of training has
 
 
-class FinetuneStage(WindowTraining):
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """SPP-net's fine-tuning.
+
+    Attributes:
+        split: list of the data to train on, within its train split; None: all of that.
+        matcher: which windows are objects and background (SPP-net, 4.1).
+        batch_size: windows in a batch, for each process (R-CNN, 2.3).
+        foreground_fraction: share of object windows (SPP-net, 4.1).
+        length: 300,000 batches on VOC 2007's 5,011 images (SPP-net, 4.1).
+        optimizer: pascal_finetune_fc_spm_solver.prototxt; the learning rate: SPP-net, 4.1.
+        schedule: to a tenth after 250,000 of 300,000 batches (SPP-net, 4.1).
+        dropout: after fc6 and fc7 (SPP-net, 3.1).
+        flip: mirror the images in half of the epochs (spp_finetune_voc.m).
+        memory_gb: of maps kept between epochs.
+    """
+
+    split: str | None = None
+    matcher: Matcher = Matcher(0.5, 0.1, 0.5)
+    batch_size: int = 128
+    foreground_fraction: float = 0.25
+    length: TrainingLength = TrainingLength(59.87)
+    optimizer: OptimizerFactory = partial(SGD, lr=1e-4, momentum=0.9, weight_decay=5e-4)
+    schedule: ScheduleFactory = partial(step_decay, at=[0.8333])
+    dropout: float = 0.5
+    flip: bool = True
+    memory_gb: float = 4.0
+
+    def stage(
+        self, model: RegionDetector, data: DataModule, evaluator: Evaluator, seed: int = 0
+    ) -> "FinetuneStage":
+        """The stage that trains so."""
+        return FinetuneStage(model, data, evaluator, seed, options=self)
+
+
+class FinetuneStage(Stage):
     """Learns fc6, fc7 and the (C + 1)-way classifier; the convolutions stay.
 
     Features are pooled for an epoch at a time, image by image, as the original code does: an
     image's maps serve all its windows in the epoch.
 
     Args:
-        detector: to be fine-tuned.
-        data: to fine-tune on.
-        seed: see `DetectionStage`.
-        learning_rate: of the first part.
-        drop_at: share of the steps after which the learning rate is a tenth.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        options: of `WindowTraining`; images are mirrored in half of the epochs, and what is kept
-            of them are maps.
+        model: to be fine-tuned.
+        data: to fine-tune on, with proposals.
+        evaluator: see `Stage`.
+        seed: see `Stage`.
+        options: how.
     """
 
     name = "finetune"
+    model: RegionDetector
 
     def __init__(
         self,
-        detector: RegionDetector,
-        data: DetectionData,
+        model: RegionDetector,
+        data: DataModule,
+        evaluator: Evaluator,
         seed: int = 0,
-        *,
-        learning_rate: float,
-        drop_at: float,
-        momentum: float,
-        weight_decay: float,
-        **options: Any,
+        options: FinetuneOptions = FinetuneOptions(),
     ) -> None:
-        super().__init__(detector, data, seed, **options)
-        self.sgd = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
-        self.drop_at = drop_at
+        super().__init__(model, data, evaluator, seed)
+        self.options = options
+        self.sampler = WindowSampler(
+            data.splits, model.num_classes, options.matcher, options.split, options.batch_size,
+            options.foreground_fraction,
+        )  # fmt: skip
+        self.epochs, self.steps = options.length.epochs(len(self.sampler.images))
         self.images: dict[str, PreparedImages] = {}
         self.val_batches: list[Batch] = []
-        detector.requires_grad_(False)
-        for layer in (detector.fc6, detector.fc7, detector.classifier):
-            layer.requires_grad_(True)
+
+    def learns(self) -> Sequence[nn.Module]:
+        """fc6, fc7 and the classifier."""
+        head = self.model.head
+        return [m for m in (head.fc6, head.fc7, head.output(CLASSIFIER)) if m is not None]
+
+    def trainer_options(self) -> dict[str, Any]:
+        """New windows in each epoch."""
+        return {"max_epochs": self.epochs, "reload_dataloaders_every_n_epochs": 1}
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """SGD whose rate drops once."""
-        optimizer = SGD((p for p in self.parameters() if p.requires_grad), **self.sgd)  # type: ignore[arg-type]
-        schedule = drops(optimizer, self.epochs * self.steps, [self.drop_at])
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        """The config's optimiser and schedule."""
+        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
+        return scheduled(optimizer, self.options.schedule, self.epochs * self.steps)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The batches of this epoch."""
         seed = mixed(self.seed, self.current_epoch, self.global_rank)
-        return DataLoader(Chunk(self, "train", self.steps, seed), batch_size=None)
+        chunk = self._chunk("train", self.steps, seed, self.options.flip)
+        return DataLoader(chunk, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """A few batches of val windows, the same at every epoch."""
-        if not self.can_validate:
+        if not self.sampler.can_validate:
             return []
         if not self.val_batches:
-            steps = max(1, self.steps // 10)
-            self.val_batches = list(Chunk(self, "val", steps, mixed(self.seed, 7)))
+            steps = max(1, self.steps // VAL_SHARE)
+            seed = mixed(self.seed, VAL_SEED)
+            self.val_batches = list(self._chunk("val", steps, seed, self.options.flip))
         return DataLoader(self.val_batches, batch_size=None)  # type: ignore[arg-type]
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy over the classes and background."""
         pooled, labels, images = batch
-        return self.loss(self.detector.logits(pooled, self.dropout), labels, images)
+        logits = self.model.logits(pooled, self.options.dropout).float()
+        return window_loss(self, logits, labels, images)
 
-    def validation_step(self, batch: Any, index: int) -> None:
-        """Loss and accuracy on val windows."""
+    def classify(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of val windows."""
         pooled, labels, _ = batch
-        logits = self.detector.logits(pooled).float()
-        self.log_validation(logits, labels)
+        return self.model.logits(pooled).float(), labels
 
-    def prepared(self, split: str) -> PreparedImages:
-        """Maps of a split's images."""
+    def _chunk(self, split: str, batches: int, seed: int, flip: bool) -> "Chunk":
         if split not in self.images:
             self.images[split] = PreparedImages(
-                self.detector.features, self.data.datasets[split], self.device, self.max_bytes
-            )
-        return self.images[split]
+                self.model.regions, self.data.splits[split], self.device,
+                int(self.options.memory_gb * 2**30),
+            )  # fmt: skip
+        return Chunk(
+            self.images[split], self.sampler.windows(split), self.sampler.per_batch, batches, seed,
+            flip,
+        )  # fmt: skip
+
+
+def window_loss(stage: Stage, logits: Tensor, labels: Tensor, images: str) -> Tensor:
+    """Cross-entropy of a training batch, logged with its accuracy.
+
+    Args:
+        stage: that trains.
+        logits: (R, C + 1), background last.
+        labels: (R,).
+        images: ids of the images that the windows are of.
+
+    Raises:
+        TrainingError: it is not a number.
+    """
+    loss = F.cross_entropy(logits, labels)
+    stage.log(f"{stage.name}/loss", loss, prog_bar=True, batch_size=len(labels))
+    accuracy = (logits.argmax(dim=1) == labels).float().mean()
+    stage.log(f"{stage.name}/accuracy", accuracy, batch_size=len(labels))
+    return stage.check_finite(loss, f"windows of images {images}")
 
 
 class Chunk(IterableDataset[Batch]):
     """Batches whose windows are drawn, and whose features are pooled, together.
 
     Args:
-        stage: whose detector pools.
-        split: of the data.
+        images: with maps, to pool from.
+        tables: object and background windows.
+        per_batch: object and background windows in a batch.
         batches: how many.
         seed: of the windows.
+        flip: mirror half of the images.
     """
 
-    def __init__(self, stage: FinetuneStage, split: str, batches: int, seed: int) -> None:
-        self.stage = stage
-        self.split = split
-        self.batches = batches
-        self.seed = seed
+    def __init__(
+        self,
+        images: PreparedImages,
+        tables: Tables,
+        per_batch: tuple[int, int],
+        batches: int,
+        seed: int,
+        flip: bool,
+    ) -> None:
+        self.images, self.tables, self.per_batch = images, tables, per_batch
+        self.batches, self.seed, self.flip = batches, seed, flip
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[Batch]:
         generator = np.random.default_rng(self.seed)
-        tables = self.stage.windows(self.split)
-        windows = draw(*tables, self.batches, self.stage.per_batch, generator)
+        windows = draw(*self.tables, self.batches, self.per_batch, generator)
         pooled = self.pool(windows, generator)
-        size = sum(self.stage.per_batch)
-        ids = self.stage.data.datasets[self.split].image_ids
+        size, ids = sum(self.per_batch), self.images.dataset.image_ids
         for start in range(0, len(windows), size):
             rows = slice(start, start + size)
             names = ", ".join(ids[i] for i in np.unique(windows.image[rows])[:8])
@@ -135,19 +215,19 @@ class Chunk(IterableDataset[Batch]):
 
     def pool(self, windows: Windows, generator: np.random.Generator) -> Tensor:
         """Features of all windows of the chunk, (R, D), in half precision."""
-        stage = self.stage
         images, group = np.unique(windows.image, return_inverse=True)
+        # sorted by image, so that each is read once; `pooled` keeps the windows' own order
         by_image = np.argsort(group, kind="stable")
         starts = np.searchsorted(group[by_image], np.arange(len(images) + 1))
-        mirror = generator.random(len(images)) < (0.5 if stage.flip else 0.0)
-        features = stage.detector.features
+        mirror = generator.random(len(images)) < (0.5 if self.flip else 0.0)
         pooled = torch.empty(
-            len(windows), features.out_features, dtype=torch.float16, device=stage.device
-        )
-        prepared = stage.prepared(self.split)
+            len(windows), self.images.features.out_features, dtype=torch.float16,
+            device=self.images.device,
+        )  # fmt: skip
         wanted = [(int(i), bool(m)) for i, m in zip(images, mirror, strict=True)]
-        for place, image in enumerate(prepared.stream(wanted)):
-            rows = by_image[starts[place] : starts[place + 1]]
+        for number, image in enumerate(self.images.stream(wanted)):
+            rows = by_image[starts[number] : starts[number + 1]]
             boxes = torch.from_numpy(windows.box[rows])
-            pooled[torch.from_numpy(rows).to(stage.device)] = prepared.pool(image, boxes).half()
+            features = self.images.pool(image, boxes).half()
+            pooled[torch.from_numpy(rows).to(pooled.device)] = features
         return pooled

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from detection.boxes import flip
-from detection.data.samples import DetectionDataset, Sample
+from detection.data.detection import DetectionSplit
+from detection.data.samples import Sample
 from detection.regions.detector import RegionFeatures
 
 
@@ -44,7 +45,7 @@ class PreparedImages:
     def __init__(
         self,
         features: RegionFeatures,
-        dataset: DetectionDataset,
+        dataset: DetectionSplit,
         device: torch.device,
         max_bytes: int,
         precision: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -52,7 +53,7 @@ class PreparedImages:
         self.features = features
         self.dataset = dataset
         self.device = device
-        self.room = max_bytes
+        self.bytes_left = max_bytes
         self.precision = precision
         self.kept: dict[tuple[int, bool], PreparedImage] = {}
 
@@ -87,8 +88,8 @@ class PreparedImages:
             content = self.features.prepare(image.flip(2) if flipped else image)
         prepared = PreparedImage(sample.index, flipped, content, sample.size)
         size = sum(t.numel() * t.element_size() for t in content)
-        if size <= self.room:
-            self.room -= size
+        if size <= self.bytes_left:
+            self.bytes_left -= size
             self.kept[sample.index, flipped] = prepared
         return prepared
 

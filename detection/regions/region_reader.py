@@ -1,4 +1,4 @@
-"""Truths and proposals of training images with their features, wherever these come from."""
+"""Ground truth and proposals of training images with their features, wherever these come from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detection.data.samples import DetectionDataset
-from detection.regions.detector import Layer, RegionDetector
+from detection.backbones.head import Layer
+from detection.data.detection import DetectionSplit
+from detection.regions.detector import RegionDetector
 from detection.regions.feature_cache import FeatureStore
 from detection.regions.prepared import PreparedImage, PreparedImages
 
@@ -20,15 +21,15 @@ class ImageRegions:
 
     Attributes:
         index: of the image in the data set.
-        boxes: (N + P, 4): truths, then proposals.
-        truths: (N, 4).
-        labels: (N,) of the truths.
+        boxes: (N + P, 4): ground truth, then proposals.
+        gt_boxes: (N, 4).
+        labels: (N,) of the ground truth.
         prepared: the image's maps; None where a store holds the features.
     """
 
     index: int
     boxes: Tensor
-    truths: Tensor
+    gt_boxes: Tensor
     labels: Tensor
     prepared: PreparedImage | None
 
@@ -47,7 +48,7 @@ class RegionReader:
     def __init__(
         self,
         detector: RegionDetector,
-        dataset: DetectionDataset,
+        dataset: DetectionSplit,
         device: torch.device,
         max_bytes: int = 0,
         store: FeatureStore | None = None,
@@ -57,7 +58,7 @@ class RegionReader:
         self.device = device
         self.store = store
         self.precision = partial(detector.autocast, device)
-        self.images = PreparedImages(detector.features, dataset, device, max_bytes, self.precision)
+        self.images = PreparedImages(detector.regions, dataset, device, max_bytes, self.precision)
 
     def stream(self, indices: Sequence[int]) -> Iterator[ImageRegions]:
         """The regions of some images, in order."""
@@ -70,8 +71,8 @@ class RegionReader:
 
     def regions(self, index: int, prepared: PreparedImage | None) -> ImageRegions:
         """The regions of one image."""
-        truths, labels, _ = self.dataset.truths[index]
-        return ImageRegions(index, self.dataset.regions(index), truths, labels, prepared)
+        gt = self.dataset.gt(index)
+        return ImageRegions(index, self.dataset.regions(index), gt.boxes, gt.labels, prepared)
 
     @torch.no_grad()
     def features(self, image: ImageRegions, layer: Layer, rows: Tensor | None = None) -> Tensor:
@@ -80,13 +81,13 @@ class RegionReader:
         if self.store is not None and self.store.gives(layer):
             stored = self.store.read(image.index, rows).to(self.device).float()
             with self.precision():
-                return self.detector.layers(stored, layer, since=self.store.layer).float()
+                return self.detector.head.layers(stored, layer, since=self.store.layer).float()
         prepared = image.prepared
         if prepared is None:
             prepared = next(self.images.stream([(image.index, False)]))
         pooled = self.images.pool(prepared, image.boxes[rows])
         with self.precision():
-            return self.detector.layers(pooled, layer).float()
+            return self.detector.head.layers(pooled, layer).float()
 
     def mean_norm(self, layer: Layer, images: int, boxes: int, seed: int) -> float:
         """Mean norm of features of some random boxes in each of some random images.

@@ -48,7 +48,7 @@ def fit_ridge(
 
 
 def with_constant(block: Callable[[], Tensor], scale: float) -> Callable[[], Tensor]:
-    """Makes scaled float32 rows with a 1 behind them, when called."""
+    """Makes scaled float32 rows with a 1 after them, when called."""
 
     def rows() -> Tensor:
         features = block().float() * scale

@@ -1,6 +1,6 @@
 """Which windows of a data set are objects, which are background, and which are trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detection.boxes import best_overlaps
-from detection.data.samples import DetectionDataset
+from detection.data.detection import DetectionSplit
 from detection.errors import UserError
+from detection.matching import Matcher
 
 NO_BOX, NO_LABEL = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
 
@@ -37,42 +37,73 @@ class Windows:
         return Windows(self.image[rows], self.box[rows], self.label[rows])
 
 
-@dataclass(frozen=True)
-class WindowRule:
-    """What counts as object and as background in fine-tuning (SPP-net, section 4.1).
-
-    Attributes:
-        foreground_min_iou: overlap with a truth from which a window is that object.
-        background_min_iou: windows that overlap less with every truth are ignored ...
-        background_max_iou: ... and those from here on too; background lies between.
-    """
-
-    foreground_min_iou: float
-    background_min_iou: float
-    background_max_iou: float
+Tables = tuple[Windows, Windows]
+"""All object windows and all background windows."""
 
 
 def label_windows(
-    dataset: DetectionDataset,
-    rule: WindowRule,
+    dataset: DetectionSplit,
+    matcher: Matcher,
     num_classes: int,
     images: Sequence[int] | None = None,
-) -> tuple[Windows, Windows]:
+) -> Tables:
     """All object windows and all background windows of some images (None: of all).
 
-    Truths are windows too.
+    Ground truth boxes are windows too.
     """
     objects, background = [as_windows(0, NO_BOX, NO_LABEL)], [as_windows(0, NO_BOX, NO_LABEL)]
-    for index in range(len(dataset.truths)) if images is None else images:
-        truths, labels, _ = dataset.truths[index]
-        boxes = dataset.regions(index)
-        overlap, match = best_overlaps(boxes, truths)
-        is_object = overlap >= rule.foreground_min_iou
-        is_background = (overlap >= rule.background_min_iou) & (overlap < rule.background_max_iou)
-        objects.append(as_windows(index, boxes[is_object], labels[match[is_object]]))
+    for index in range(len(dataset)) if images is None else images:
+        gt, boxes = dataset.gt(index), dataset.regions(index)
+        matches = matcher(boxes, gt.boxes)
+        is_object, is_background = matches.is_object, matches.is_background
+        objects.append(as_windows(index, boxes[is_object], gt.labels[matches.gt[is_object]]))
         nothing = torch.full((int(is_background.sum()),), num_classes)
         background.append(as_windows(index, boxes[is_background], nothing))
     return joined(objects), joined(background)
+
+
+class WindowSampler:
+    """What learning from windows shares: labelled windows of each split, and how they are drawn.
+
+    Args:
+        splits: of the data, by name.
+        num_classes: C; background is label C.
+        matcher: which windows are objects and background.
+        split: list of the data to train on, within its train split; None: all of that.
+        batch_size: windows in a batch, for each process.
+        foreground_fraction: share of object windows.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, DetectionSplit],
+        num_classes: int,
+        matcher: Matcher,
+        split: str | None,
+        batch_size: int,
+        foreground_fraction: float,
+    ) -> None:
+        self.splits = splits
+        self.num_classes = num_classes
+        self.matcher = matcher
+        self.images = splits["train"].chosen(split)
+        objects = round(batch_size * foreground_fraction)
+        self.per_batch = (objects, batch_size - objects)
+        self._labelled: dict[str, Tables] = {}
+
+    def windows(self, split: str) -> Tables:
+        """Object and background windows of a split, labelled once."""
+        if split not in self._labelled:
+            images = self.images if split == "train" else None
+            self._labelled[split] = label_windows(
+                self.splits[split], self.matcher, self.num_classes, images
+            )
+        return self._labelled[split]
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether the val split has windows of both kinds."""
+        return "val" in self.splits and all(len(table) for table in self.windows("val"))
 
 
 def as_windows(index: int, boxes: Tensor, labels: Tensor) -> Windows:
@@ -115,7 +146,7 @@ def draw(
         if len(table) == 0:
             raise UserError(
                 f"the training images give no {what} window to fine-tune on: look at the "
-                "proposals' recall, and at model.stages.finetune.rule"
+                "proposals' recall, and at model.stages.finetune.matcher"
             )
     columns = []
     for table, count in zip((objects, background), per_batch, strict=True):

@@ -29,11 +29,11 @@ class SVMOptions:
         max_iterations: of the dual solver.
     """
 
-    c: float
-    positive_weight: float
-    bias_multiplier: float
-    tolerance: float
-    max_iterations: int
+    c: float = 1e-3
+    positive_weight: float = 2.0
+    bias_multiplier: float = 10.0
+    tolerance: float = 0.1
+    max_iterations: int = 1000
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,20 @@ class MiningRule:
     """Which boxes are negatives, and which of them are kept.
 
     Attributes:
-        negative_max_iou: a box that overlaps every truth of a class less is its negative.
-        duplicate_max_iou: of two new negatives that overlap more, one goes; 1 keeps all.
-        hard_min_score: a negative that scores more is hard.
-        evict_below_score: after training, a kept negative that scores less goes.
-        retrain_after: new negatives of a class until it is trained again.
+        negative_max_iou: a box that overlaps every object of a class less is its negative
+            (SPP-net, 4.1).
+        duplicate_max_iou: of two new negatives that overlap more, one goes (SPP-net, 4.1);
+            1 keeps all, as the original code and R-CNN.
+        hard_min_score: a negative that scores more is hard (rcnn_train.m).
+        evict_below_score: after training, a kept negative that scores less goes (rcnn_train.m).
+        retrain_after: new negatives of a class until it is trained again (rcnn_train.m).
     """
 
-    negative_max_iou: float
-    duplicate_max_iou: float
-    hard_min_score: float
-    evict_below_score: float
-    retrain_after: int
+    negative_max_iou: float = 0.3
+    duplicate_max_iou: float = 0.7
+    hard_min_score: float = -1.0001
+    evict_below_score: float = -1.2
+    retrain_after: int = 2000
 
 
 def no_ids() -> Ids:
@@ -88,7 +90,7 @@ class ClassExamples:
 def hard_negatives(
     scores: Tensor,
     boxes: Tensor,
-    truths: Tensor,
+    gt_boxes: Tensor,
     labels: Tensor,
     rule: MiningRule,
     min_score: float,
@@ -98,12 +100,12 @@ def hard_negatives(
     Args:
         scores: (R, C) of the SVMs as they are.
         boxes: (R, 4).
-        truths: (N, 4) of all classes.
-        labels: (N,) of the truths.
-        rule: see there.
+        gt_boxes: (N, 4) of all classes.
+        labels: (N,) of the ground truth.
+        rule: what counts as a hard negative.
         min_score: take boxes that score more; -inf takes all negatives.
     """
-    overlap = class_overlaps(boxes, truths, labels, scores.shape[1])
+    overlap = class_overlaps(boxes, gt_boxes, labels, scores.shape[1])
     hard = (overlap < rule.negative_max_iou) & (scores > min_score)  # (R, C)
     chosen = []
     for label in hard.any(dim=0).nonzero().flatten().tolist():
@@ -116,17 +118,17 @@ def hard_negatives(
     return [found.get(label, nothing) for label in range(scores.shape[1])]
 
 
-def class_overlaps(boxes: Tensor, truths: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Largest IoU of each box with the truths of each class, (R, C); 0 where there are none.
+def class_overlaps(boxes: Tensor, gt_boxes: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Largest IoU of each box with the objects of each class, (R, C); 0 where there are none.
 
     >>> box = torch.tensor([[0.0, 0, 2, 2]])
     >>> class_overlaps(box, box, torch.tensor([1]), 3).tolist()
     [[0.0, 1.0, 0.0]]
     """
     best = boxes.new_zeros(num_classes, len(boxes))
-    if len(truths):
+    if len(gt_boxes):
         row = labels[:, None].expand(-1, len(boxes))
-        best.scatter_reduce_(0, row, box_iou(truths, boxes), "amax")
+        best.scatter_reduce_(0, row, box_iou(gt_boxes, boxes), "amax")
     return best.t()
 
 
@@ -141,7 +143,7 @@ def train_svm(
         features: (n, D) positives, then negatives; without any negative, every box is taken for
             the class. Sparse, for most of what ReLU gives is zero.
         num_positives: how many come first.
-        options: see there.
+        options: of the solver.
         seed: of the solver's order.
     """
     count, dimensions = features.shape

@@ -72,7 +72,7 @@ def solve_all(
         options: of each.
         seed: of the solver's order.
         max_bytes: of features of all that are trained at a time, if half of them are not zero.
-        processes: at most so many at a time.
+        processes: at most this many at a time.
     """
     largest = max([p.numbers for p in problems], default=0) * BYTES_A_NUMBER / 2
     jobs = max(1, min(processes, len(problems), int(max_bytes / max(largest, 1))))

@@ -1,4 +1,4 @@
-"""Regions of an image as squares of one size (R-CNN, section 2.1 and appendix A)."""
+"""Regions of an image as crops of one size (R-CNN, section 2.1 and appendix A)."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ class Warp:
     """How a region becomes a square of pixels.
 
     Attributes:
-        size_px: side of the squares.
+        size_px: side of the crops.
         padding_px: context about the region, in pixels of the square.
         mode: "warp": the region is stretched to the square; "square_with_context": the tightest
             square about the region is scaled; "square": the same, without what lies outside the
@@ -55,12 +55,12 @@ def rectangles(boxes: Tensor, size: tuple[int, int], warp: Warp) -> Rectangles:
     Args:
         boxes: (R, 4) half-open xyxy in pixels of the image; of any size, inside it or not.
         size: height and width of the image.
-        warp: see there.
+        warp: how.
     """
     low, high = boxes.double()[:, :2], boxes.double()[:, 2:]
     half = ((high - low) / 2).clamp(min=0.5)
     side = torch.full_like(low, warp.size_px)  # that is filled of each square
-    if warp.mode == "square":  # the region alone, scaled as its square is
+    if warp.mode == "square":  # the region only, scaled as its square is
         inner = warp.size_px - 2 * warp.padding_px
         side = 2 * warp.padding_px + inner * half / half.amax(dim=1, keepdim=True)
     context = side / (side - 2 * warp.padding_px)
@@ -101,9 +101,9 @@ def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) 
     (benchmarks/warp.py); channels then lie last in memory.
 
     Args:
-        images: (3, H, W) float32, normalised: the mean is zero, which is what fills the squares.
+        images: (3, H, W) float32, normalised: the mean is zero, which is what fills the crops.
         boxes: for each image (R', 4) half-open xyxy.
-        warp: see there.
+        warp: how.
     """
     parts = [
         rectangles(b, (int(i.shape[1]), int(i.shape[2])), warp)
@@ -116,10 +116,10 @@ def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) 
 
 
 def resize_on_cpu(images: Sequence[Tensor], parts: Sequence[Rectangles], side: int) -> Tensor:
-    """The squares by OpenCV."""
+    """The crops by OpenCV."""
     total = sum(len(p.source) for p in parts)
-    squares = torch.zeros(total, side, side, 3)  # the mean
-    view = squares.numpy()
+    crops = torch.zeros(total, side, side, 3)  # the mean
+    view = crops.numpy()
     arrays = [i.permute(1, 2, 0).contiguous().numpy() for i in images]
     rows = [
         (array, *source, *target)
@@ -136,11 +136,11 @@ def resize_on_cpu(images: Sequence[Tensor], parts: Sequence[Rectangles], side: i
     threads = min(torch.get_num_threads(), total)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(resize, range(threads)))
-    return squares.permute(0, 3, 1, 2)
+    return crops.permute(0, 3, 1, 2)
 
 
 def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side: int) -> Tensor:
-    """The squares by one bilinear sampling, on the images' device.
+    """The crops by one bilinear sampling, on the images' device.
 
     Images are padded to one size, and each image's regions to one number; images of very
     different sizes are sampled one by one.
@@ -166,14 +166,14 @@ def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side
     grid = torch.stack(
         [x[:, :, None].expand(-1, -1, side, -1), y[..., None].expand(-1, -1, -1, side)], dim=-1
     )  # (B, K, S, S, 2)
-    squares = torch.cat(
+    crops = torch.cat(
         [
             F.grid_sample(canvas, some.flatten(1, 2), align_corners=True).unflatten(2, (-1, side))
             for some in grid.split(max(1, MAX_ROWS // side), dim=1)
         ],
         dim=2,
     ).transpose(1, 2)  # (B, K, 3, S, S)
-    return torch.cat([squares[row, :n] for row, n in enumerate(counts)])
+    return torch.cat([crops[row, :n] for row, n in enumerate(counts)])
 
 
 def sampled(place: Tensor, source: Tensor, target: Tensor, side: int) -> Tensor:

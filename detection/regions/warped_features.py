@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from detection.backbones.backbone import Backbone
+from detection.backbones.backbone import Backbone, FullyConnected, fresh_fully_connected
 from detection.errors import UserError
 from detection.regions.warp import Mode, Warp, warp_regions
 
@@ -19,16 +19,18 @@ class WarpedFeatures(nn.Module):
         mode: how a region becomes a square (appendix A).
         original_shift: the original code's half pixel (see `Warp`).
         batch_size: regions that go through the convolutions together.
+        hidden: outputs of fc6 and fc7 where the backbone has none (GoogLeNet, ResNet).
     """
 
     def __init__(
         self,
         backbone: Backbone,
         *,
-        padding_px: int,
-        mode: Mode,
-        original_shift: bool,
-        batch_size: int,
+        padding_px: int = 16,
+        mode: Mode = "warp",
+        original_shift: bool = False,
+        batch_size: int = 256,
+        hidden: int = 1024,
     ) -> None:
         super().__init__()
         if not 0 <= 2 * padding_px < backbone.input_px:
@@ -39,11 +41,13 @@ class WarpedFeatures(nn.Module):
         self.backbone = backbone
         self.warp = Warp(backbone.input_px, padding_px, mode, original_shift)
         self.batch_size = batch_size
+        self.hidden = hidden
         self.out_features = backbone.channels * backbone.fc6_grid**2
 
-    def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """The backbone's fc6 and fc7; to be asked for once."""
-        return self.backbone.give_fc_layers()
+    def fully_connected(self) -> FullyConnected:
+        """The backbone's fc6 and fc7; drawn afresh where it has none."""
+        fc = self.backbone.fully_connected(self.out_features)
+        return fc or fresh_fully_connected(self.out_features, self.hidden)
 
     def settings(self) -> str:
         """What the features depend on beside weights."""
@@ -75,9 +79,9 @@ class WarpedFeatures(nn.Module):
         Args:
             images: (3, H, W), normalised; sizes may differ.
             boxes: for each image (R', 4).
-            mirror: (R,) bool: which of the squares are mirrored left to right.
+            mirror: (R,) bool: which of the crops are mirrored left to right.
         """
-        squares = warp_regions(images, boxes, self.warp)
+        crops = warp_regions(images, boxes, self.warp)
         if mirror is not None:
-            squares = torch.where(mirror[:, None, None, None], squares.flip(3), squares)
-        return self.backbone.pool5(self.backbone.maps(squares)).flatten(1)
+            crops = torch.where(mirror[:, None, None, None], crops.flip(3), crops)
+        return self.backbone.pool5(self.backbone.maps(crops)).flatten(1)

@@ -1,148 +1,191 @@
 """Training of a whole network on warped windows (R-CNN, section 2.3)."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader
 
-from detection.data.detection_data import DetectionData
-from detection.regions.detector import RegionDetector
+from detection.data.module import DataModule
+from detection.disk.images import ImageCache
+from detection.evaluation.evaluator import Evaluator
+from detection.matching import Matcher
+from detection.regions.detector import CLASSIFIER, RegionDetector
+from detection.regions.finetune import VAL_SEED, VAL_SHARE, window_loss
+from detection.regions.sampling import WindowSampler
 from detection.regions.warped_features import WarpedFeatures
-from detection.regions.window_batches import Batch, DecodedImages, Drawing, WindowBatches
-from detection.regions.window_training import WindowTraining
-from detection.training.stage import mixed
+from detection.regions.window_batches import Batch, Drawing, WindowBatches
+from detection.training.schedules import (
+    OptimizerFactory,
+    ScheduleFactory,
+    TrainingLength,
+    scheduled,
+    step_decay,
+)
+from detection.training.seeds import mixed
+from detection.training.stage import Stage
+
+MOST_VAL_BATCHES = 20
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Learning rates of the layers.
+@dataclass(frozen=True, kw_only=True)
+class WarpedTrainingOptions:
+    """R-CNN's fine-tuning of a network that has weights.
 
     Attributes:
-        base: of the network.
-        head_factor: that of the new classifier is so many times as high.
-        bias_factor: and that of biases so many times their layer's; they do not decay.
+        name: of the stage.
+        only_without_weights: skip the stage where the backbone has weights.
+        split: list of the data to train on, within its train split; None: all of that.
+        matcher: which windows are objects and background (R-CNN, 2.3: the rest, however far).
+        batch_size: windows in a batch, for each process (R-CNN, 2.3).
+        foreground_fraction: share of object windows (R-CNN, 2.3: 32 and 96).
+        length: 70,000 batches on VOC 2007's 5,011 images (R-CNN's README).
+        optimizer: of the network's weights (R-CNN, 2.3; pascal_finetune_solver.prototxt).
+        head_factor: the new classifier learns this many times as fast
+            (pascal_finetune_train.prototxt).
+        bias_factor: and biases this many times as fast as their layer; they do not decay.
+        schedule: to a tenth every 20,000 of 70,000 batches (pascal_finetune_solver.prototxt).
+        dropout: after fc6 and fc7 (Krizhevsky et al. 2012).
+        flip: mirror half of the windows (window_data_layer.cpp).
+        memory_gb: of decoded images kept between epochs.
     """
 
-    base: float
-    head_factor: float
-    bias_factor: float
+    name: str = "finetune"
+    only_without_weights: bool = False
+    split: str | None = None
+    matcher: Matcher = Matcher(0.5, 0.0, 0.5)
+    batch_size: int = 128
+    foreground_fraction: float = 0.25
+    length: TrainingLength = TrainingLength(13.97)
+    optimizer: OptimizerFactory = partial(SGD, lr=1e-3, momentum=0.9, weight_decay=5e-4)
+    head_factor: float = 10
+    bias_factor: float = 2
+    schedule: ScheduleFactory = partial(step_decay, at=[0.2857, 0.5714, 0.8571])
+    dropout: float = 0.5
+    flip: bool = True
+    memory_gb: float = 4.0
+
+    def stage(
+        self, model: RegionDetector, data: DataModule, evaluator: Evaluator, seed: int = 0
+    ) -> "WarpedTrainingStage":
+        """The stage that trains so."""
+        return WarpedTrainingStage(model, data, evaluator, seed, options=self)
 
 
-class WarpedTrainingStage(WindowTraining):
+class WarpedTrainingStage(Stage):
     """Learns all layers and the (C + 1)-way classifier from warped windows.
 
     It fine-tunes a network that has weights, and trains one that has none.
 
     Args:
-        detector: to be trained.
-        data: to train on.
-        seed: see `DetectionStage`.
-        name: of the stage.
-        only_without_weights: skip it where the backbone has weights.
-        rates: see `Rates`.
-        optimizer: makes one from groups of parameters.
-        schedule: makes one from an optimiser and the number of steps.
-        options: of `WindowTraining`; half of the windows are mirrored, and what is kept of images
-            are their pixels.
+        model: to be trained; its features are `WarpedFeatures`.
+        data: to train on, with proposals.
+        evaluator: see `Stage`.
+        seed: see `Stage`.
+        options: how.
     """
+
+    model: RegionDetector
 
     def __init__(
         self,
-        detector: RegionDetector,
-        data: DetectionData,
+        model: RegionDetector,
+        data: DataModule,
+        evaluator: Evaluator,
         seed: int = 0,
-        *,
-        name: str,
-        only_without_weights: bool,
-        rates: Rates,
-        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
-        schedule: Callable[[Optimizer, int], LRScheduler],
-        **options: Any,
+        options: WarpedTrainingOptions = WarpedTrainingOptions(),
     ) -> None:
-        super().__init__(detector, data, seed, **options)
-        self.name = name
-        self.only_without_weights = only_without_weights
-        self.rates = rates
-        self.make_optimizer = optimizer
-        self.make_schedule = schedule
-        self.images: dict[str, DecodedImages] = {}
-        detector.requires_grad_(False)
-        for part in (
-            detector.features.backbone.conv,
-            detector.fc6,
-            detector.fc7,
-            detector.classifier,
-        ):
-            part.requires_grad_(True)
+        super().__init__(model, data, evaluator, seed)
+        self.name = options.name
+        self.options = options
+        self.sampler = WindowSampler(
+            data.splits, model.num_classes, options.matcher, options.split, options.batch_size,
+            options.foreground_fraction,
+        )  # fmt: skip
+        self.epochs, self.steps = options.length.epochs(len(self.sampler.images))
+        self.images = ImageCache(int(options.memory_gb * 2**30))
 
     @property
     def features(self) -> WarpedFeatures:
-        """The detector's."""
-        return self.detector.features
+        """The model's."""
+        assert isinstance(self.model.features, WarpedFeatures)
+        return self.model.features
+
+    def learns(self) -> Sequence[nn.Module]:
+        """All layers that a class depends on."""
+        head = self.model.head
+        parts = (self.features.backbone.conv, head.fc6, head.fc7, head.output(CLASSIFIER))
+        return [part for part in parts if part is not None]
 
     def is_needed(self) -> bool:
         """Fine-tuning always; training from nothing only where there are no weights."""
-        return not (self.only_without_weights and self.features.backbone.pretrained)
+        return not (self.options.only_without_weights and self.features.backbone.pretrained)
+
+    def trainer_options(self) -> dict[str, Any]:
+        """New windows in each epoch."""
+        return {"max_epochs": self.epochs, "reload_dataloaders_every_n_epochs": 1}
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """The config's optimiser and schedule, with a rate for each kind of parameter."""
-        optimizer = self.make_optimizer(parameter_groups(self.detector, self.rates))
-        schedule = self.make_schedule(optimizer, self.epochs * self.steps)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        """The config's optimiser and schedule, with a learning rate for each kind of parameter."""
+        *network, classifier = self.learns()
+        options = self.options
+        groups = parameter_groups(network, classifier, options.head_factor, options.bias_factor)
+        optimizer = options.optimizer(groups)
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("factor")
+        return scheduled(optimizer, options.schedule, self.epochs * self.steps)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the epoch."""
         seed = mixed(self.seed, self.current_epoch, self.global_rank)
-        return self.loader("train", self.steps, seed, self.flip)
+        return self.loader("train", self.steps, seed, self.options.flip)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """The same few batches of val windows at every epoch."""
-        if not self.can_validate:
+        if not self.sampler.can_validate:
             return []
-        return self.loader("val", max(1, min(20, self.steps // 10)), mixed(self.seed, 7), False)
+        batches = max(1, min(MOST_VAL_BATCHES, self.steps // VAL_SHARE))
+        return self.loader("val", batches, mixed(self.seed, VAL_SEED), False)
 
     def loader(self, split: str, batches: int, seed: int, flip: bool) -> DataLoader[Batch]:
-        """Batches of a split, a function of the seed alone."""
+        """Batches of a split, a function of the seed only."""
         threads = max(1, self.data.num_workers)
-        drawing = Drawing(batches, self.per_batch, flip, seed, threads)
-        if split not in self.images:
-            self.images[split] = DecodedImages(self.data.datasets[split], self.max_bytes)
-        drawn = WindowBatches(self.images[split], self.windows(split), drawing)
+        drawing = Drawing(batches, self.sampler.per_batch, flip, seed, threads)
+        drawn = WindowBatches(
+            self.data.splits[split], self.images, self.sampler.windows(split), drawing
+        )
         return DataLoader(drawn, batch_size=None)
 
-    def classify(self, batch: Batch, dropout: float = 0.0) -> Tensor:
-        """(R, C + 1) logits of a batch's windows."""
+    def logits(self, batch: Batch, dropout: float = 0.0) -> Tensor:
+        """(R, C + 1) of a batch's windows."""
         images, boxes, _, mirror, _ = batch
         normalized = [self.features.backbone.normalize(image) for image in images]
-        return self.detector.logits(self.features(normalized, boxes, mirror), dropout).float()
+        return self.model.logits(self.features(normalized, boxes, mirror), dropout).float()
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy over the classes and background."""
-        return self.loss(self.classify(batch, self.dropout), batch[2], batch[4])
+        return window_loss(self, self.logits(batch, self.options.dropout), batch[2], batch[4])
 
-    def validation_step(self, batch: Any, index: int) -> None:
-        """Loss and accuracy on val windows."""
-        self.log_validation(self.classify(batch), batch[2])
+    def classify(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of val windows."""
+        return self.logits(batch), batch[2]
 
 
-def parameter_groups(detector: RegionDetector, rates: Rates) -> list[dict[str, Any]]:
-    """The trained parameters by their rates; only weights decay.
+def parameter_groups(
+    network: Sequence[nn.Module], classifier: nn.Module, head_factor: float, bias_factor: float
+) -> list[dict[str, Any]]:
+    """The trained parameters by the factor on their learning rate; only weights decay.
 
     caffe, rcnn: finetuning/voc_2012_prototxt/pascal_finetune_train.prototxt.
     """
-    network = [detector.features.backbone.conv, detector.fc6, detector.fc7]
     groups: list[dict[str, Any]] = []
-    for parts, rate in (
-        (network, rates.base),
-        ([detector.classifier], rates.base * rates.head_factor),
-    ):
-        layers = [m for part in parts for m in part.modules()]
-        layers = [m for m in layers if isinstance(m, nn.Conv2d | nn.Linear)]
-        biases = [m.bias for m in layers if m.bias is not None]
-        groups.append({"params": [m.weight for m in layers], "lr": rate})
-        groups.append({"params": biases, "lr": rate * rates.bias_factor, "weight_decay": 0.0})
+    for parts, factor in ((network, 1.0), ([classifier], head_factor)):
+        parameters = [named for part in parts for named in part.named_parameters()]
+        weights = [p for name, p in parameters if not name.endswith("bias")]
+        biases = [p for name, p in parameters if name.endswith("bias")]
+        groups.append({"params": weights, "factor": factor})
+        groups.append({"params": biases, "factor": factor * bias_factor, "weight_decay": 0.0})
     return groups

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 import torch
@@ -12,40 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from detection.data.samples import DetectionDataset
-from detection.disk.images import read_image
-from detection.regions.sampling import Windows, draw
-from detection.regions.window_training import Tables
+from detection.data.detection import DetectionSplit
+from detection.data.samples import as_image
+from detection.disk.images import ImageCache
+from detection.regions.sampling import Tables, Windows, draw
 
 Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor, str]
 """uint8 (3, H, W) images, (R', 4) windows of each, (R,) labels, (R,) mirror, the images' ids."""
-
-
-class DecodedImages:
-    """Images in memory, decoded when they are first asked for; threads may share it.
-
-    Args:
-        dataset: the images.
-        max_bytes: images beyond this are decoded anew each time.
-    """
-
-    def __init__(self, dataset: DetectionDataset, max_bytes: int) -> None:
-        self.dataset = dataset
-        self.room = max_bytes
-        self.kept: dict[int, Tensor] = {}
-        self.lock = Lock()
-
-    def __getitem__(self, index: int) -> Tensor:
-        """The (3, H, W) uint8 pixels of an image."""
-        if index in self.kept:
-            return self.kept[index]
-        pixels = torch.from_numpy(read_image(self.dataset.paths[index]))
-        image = pixels.permute(2, 0, 1)  # channels last in memory, as they are warped
-        with self.lock:
-            if index not in self.kept and image.numel() <= self.room:
-                self.room -= image.numel()
-                self.kept[index] = image
-        return image
 
 
 @dataclass(frozen=True)
@@ -74,12 +46,16 @@ class WindowBatches(IterableDataset[Batch]):
     windows are cut out on the network's device.
 
     Args:
-        images: of the data set.
+        dataset: whose windows they are.
+        images: of it, decoded.
         tables: its windows.
-        drawing: see there.
+        drawing: how they are drawn.
     """
 
-    def __init__(self, images: DecodedImages, tables: Tables, drawing: Drawing) -> None:
+    def __init__(
+        self, dataset: DetectionSplit, images: ImageCache, tables: Tables, drawing: Drawing
+    ) -> None:
+        self.dataset = dataset
         self.images = images
         self.tables = tables
         self.drawing = drawing
@@ -107,9 +83,9 @@ class WindowBatches(IterableDataset[Batch]):
         windows, mirror = windows.take(order), mirror[order]
         indices, starts = np.unique(windows.image, return_index=True)
         boxes = np.split(windows.box, starts[1:])
-        names = self.images.dataset.image_ids
+        names, paths = self.dataset.image_ids, self.dataset.paths
         return (
-            [self.images[int(i)] for i in indices],
+            [as_image(self.images[paths[i]]) for i in indices],
             [torch.from_numpy(b) for b in boxes],
             torch.from_numpy(windows.label),
             torch.from_numpy(mirror),

@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detection.data.samples import DetectionDataset
+from detection.data.detection import DetectionSplit
 from detection.disk.images import read_image
-from detection.metrics.voc_ap import Judgement, PRCurve
+from detection.metrics.voc_ap import MatchedDetections, PRCurve
 
 COLOURS = {"right": (34, 160, 84), "false": (222, 57, 57), "missed": (245, 166, 35)}
 SIDE_PX = 420  # longer side of a picture
 LINE_PX = 2
 
 
-Judge = Callable[[Tensor, Tensor], Judgement]  # of detections and truths
+MatchRule = Callable[[Tensor, Tensor], MatchedDetections]  # of detections and ground truths
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Picture:
 
 
 def make_gallery(
-    dataset: DetectionDataset,
+    dataset: DetectionSplit,
     tables: tuple[Tensor, Tensor],
     curves: Sequence[PRCurve],
-    judge: Judge,
+    match: MatchRule,
     class_names: Sequence[str],
     count: int,
 ) -> dict[str, list[Picture]]:
@@ -64,7 +64,7 @@ def make_gallery(
 
     Detections are shown from the score on at which their class's F1 is best.
     """
-    shown = boxes_to_show(len(dataset), tables, curves, judge)
+    shown = boxes_to_show(len(dataset), tables, curves, match)
     quality = np.array([f1(boxes) for boxes in shown])
     size = np.array([len(boxes) for boxes in shown])
     busy = np.flatnonzero(size > 0)
@@ -82,19 +82,22 @@ def make_gallery(
 
 
 def boxes_to_show(
-    images: int, tables: tuple[Tensor, Tensor], curves: Sequence[PRCurve], judge: Judge
+    images: int,
+    tables: tuple[Tensor, Tensor],
+    curves: Sequence[PRCurve],
+    match: MatchRule,
 ) -> list[list[Shown]]:
     """For each image its right, false and missed boxes."""
-    found, truth = tables
+    detections, gt = tables
     least = torch.tensor([best_f1_score(curve) for curve in curves], dtype=torch.double)
-    found = found[found[:, 2] >= least[found[:, 1].long()]]
-    _, verdict, taken = judge(found, truth)
+    detections = detections[detections[:, 2] >= least[detections[:, 1].long()]]
+    _, is_true_positive, gt_is_found = match(detections, gt)
     result: list[list[Shown]] = [[] for _ in range(images)]
-    for row, right in zip(found.tolist(), verdict.tolist(), strict=True):
+    for row, right in zip(detections.tolist(), is_true_positive.tolist(), strict=True):
         if right >= 0:
             kind = "right" if right else "false"
             result[int(row[0])].append(Shown(kind, int(row[1]), row[2], tuple(row[3:])))
-    for row, hit in zip(truth.tolist(), taken.tolist(), strict=True):
+    for row, hit in zip(gt.tolist(), gt_is_found.tolist(), strict=True):
         if not hit and not row[2]:
             result[int(row[0])].append(Shown("missed", int(row[1]), np.nan, tuple(row[3:])))
     return result
@@ -102,7 +105,7 @@ def boxes_to_show(
 
 def best_f1_score(curve: PRCurve) -> float:
     """The score of a class from which on its F1 is best; inf where there is no detection."""
-    if curve.num_truths == 0 or len(curve.scores) == 0:
+    if curve.num_gt == 0 or len(curve.scores) == 0:
         return float("inf")
     p, r = curve.precision, curve.recall
     return float(curve.scores[int((2 * p * r / (p + r).clamp(min=1e-9)).argmax())])
@@ -115,7 +118,7 @@ def f1(boxes: Sequence[Shown]) -> float:
 
 
 def picture(
-    dataset: DetectionDataset, index: int, boxes: list[Shown], class_names: Sequence[str]
+    dataset: DetectionSplit, index: int, boxes: list[Shown], class_names: Sequence[str]
 ) -> Picture:
     """An image with boxes drawn."""
     pixels = read_image(dataset.paths[index])

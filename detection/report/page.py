@@ -2,8 +2,9 @@
 
 import base64
 import platform
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,11 @@ import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader, select_autoescape
 from numpy.typing import NDArray
-from torch import Tensor
 
-from detection.data.detection_data import DetectionData
 from detection.disk.files import replacing, write_text
-from detection.metrics.voc_ap import PRCurve
-from detection.report.gallery import COLOURS, Picture, make_gallery
-from detection.report.plots import precision_recall, training_curves
+from detection.report.plots import training_curves
 from detection.report.tables import percent
 
-PICTURES = 6  # of each kind in the gallery
 PACKAGES = (
     "detection",
     "torch",
@@ -34,84 +30,152 @@ PACKAGES = (
 )
 
 
-def write_report(
-    run_dir: Path,
-    data: DetectionData,
-    curves: Sequence[PRCurve],
-    tables: tuple[Tensor, Tensor],
-    figures: dict[str, float],
-    config: dict[str, Any],
-) -> dict[str, list[Picture]]:
-    """Write the `report/index.html` of a detector and its pictures as files; the pictures."""
-    names, judge = data.class_names, data.metric(len(data.class_names)).judge
-    gallery = make_gallery(data.datasets["test"], tables, curves, judge, names, PICTURES)
-    for kind, pictures in gallery.items():
-        for picture in pictures:
-            write_picture(run_dir, f"{kind}_{picture.image_id}", picture.pixels)
-    aps = [figures[f"test/ap/{name}"] for name in names]
-    write_page(
-        run_dir,
-        "detection.html",
-        figures,
-        config,
-        data=data,
-        classes=class_rows(data, curves, aps),
-        curves=precision_recall(curves, names, aps),
-        gallery=gallery,
-        colours={kind: "rgb({}, {}, {})".format(*c) for kind, c in COLOURS.items()},
-    )
-    return gallery
+@dataclass(frozen=True)
+class Card:
+    """A number at the top of the page.
+
+    Attributes:
+        text: of the number.
+        label: below it.
+        is_main: in the accent's colour.
+    """
+
+    text: str
+    label: str
+    is_main: bool = False
+
+
+@dataclass(frozen=True)
+class BarTable:
+    """A table whose rows each have a bar.
+
+    Attributes:
+        title: above it.
+        columns: their headings: the name's, then those of the cells.
+        rows: (name, share in [0, 1] or NaN, cells), or with a link: (name, share, cells, link).
+        note: a sentence above it.
+        template: that draws it.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    note: str = ""
+    template: str = "bar_table.html"
+
+
+@dataclass(frozen=True)
+class Plots:
+    """Plots as SVG text, by their subtitles ("" for none)."""
+
+    title: str
+    plots: Mapping[str, str]
+    note: str = ""
+    template: str = "plots.html"
+
+
+@dataclass(frozen=True)
+class SmallTable:
+    """Rows of cells."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    template: str = "small_table.html"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the gallery: (H, W, 3) uint8, and what it shows."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Groups of pictures; each is also written as a file.
+
+    Attributes:
+        title: above it.
+        groups: pictures by the title of their group.
+        colours: what each colour of a box means, as (name, r, g, b).
+        note: beside the colours.
+        template: that draws it.
+    """
+
+    title: str
+    groups: Mapping[str, Sequence[Shown]]
+    colours: Sequence[tuple[str, int, int, int]] = ()
+    note: str = ""
+    template: str = "gallery.html"
+
+
+Section = BarTable | Plots | SmallTable | Gallery
+
+
+@dataclass
+class Page:
+    """What a test shows beside what every run shows (curves, times, versions, config)."""
+
+    subtitle: str
+    cards: list[Card] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
 
 
 def write_page(
-    run_dir: Path, template: str, figures: dict[str, float], config: dict[str, Any], **results: Any
+    run_dir: Path, page: Page, figures: Mapping[str, float], config: Mapping[str, Any]
 ) -> None:
-    """Write `report/index.html`: results, and what every run has (curves, times, versions, config).
+    """Write `report/index.html` and its pictures.
 
     Args:
         run_dir: of the run.
-        template: of the results.
+        page: what the test came to.
         figures: of `metrics.json`.
         config: of the run.
-        results: what the template shows beside that.
     """
     stages = sorted(p for p in (run_dir / "stages").glob("*_*") if p.is_dir())
     environment = Environment(
         loader=PackageLoader("detection.report", "templates"), autoescape=select_autoescape()
     )
     environment.filters |= {"percent": percent, "data_url": data_url}
-    page = environment.get_template(template).render(
+    times = {k[5:-2].replace("_", " "): v for k, v in figures.items() if k.startswith("time/")}
+    published = [
+        Card(f"{percent(value)} %", f"published {key.removeprefix('published/')}")
+        for key, value in figures.items()
+        if key.startswith("published/")
+    ]
+    spent = [Card(f"{sum(times.values()) / 60:.1f} min", "all stages and tests")] if times else []
+    text = environment.get_template("page.html").render(
         title=run_dir.name,
-        figures=figures,
-        published={
-            k.removeprefix("published/"): v
-            for k, v in figures.items()
-            if k.startswith("published/")
-        },
+        subtitle=page.subtitle,
+        cards=[*page.cards[:2], *published, *page.cards[2:], *spent],
+        sections=page.sections,
         training={s.name: plot for s in stages if (plot := training_curves(s))},
-        times={k[5:-2].replace("_", " "): v for k, v in figures.items() if k.startswith("time/")},
-        config=yaml.safe_dump(config, sort_keys=False),
-        versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        **results,
+        times=times,
+        config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
+        versions={"python": platform.python_version()} | {p: version_of(p) for p in PACKAGES},
     )
-    write_text(run_dir / "report" / "index.html", page)
+    write_text(run_dir / "report" / "index.html", text)
+    for section in page.sections:
+        for title, pictures in getattr(section, "groups", {}).items():
+            for n, picture in enumerate(pictures):
+                write_picture(run_dir, f"{title.split()[0]}_{n}", picture.pixels)
+
+
+def version_of(package: str) -> str:
+    """A package's version; a report does not fail for want of one."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed under this name"
 
 
 def write_picture(run_dir: Path, name: str, pixels: NDArray[np.uint8]) -> None:
     """Write a picture of the report as a file of its own."""
     with replacing(run_dir / "report" / "pictures" / f"{name}.jpg") as temporary:
         temporary.write_bytes(jpeg(pixels))
-
-
-def class_rows(
-    data: DetectionData, curves: Sequence[PRCurve], aps: Sequence[float]
-) -> list[dict[str, Any]]:
-    """A row of the table for each class, best first."""
-    rows = [
-        {"name": name, "ap": ap, "truths": curve.num_truths, "found": len(curve.scores)}
-        for name, curve, ap in zip(data.class_names, curves, aps, strict=True)
-    ]
-    return sorted(rows, key=lambda row: -row["ap"] if row["ap"] == row["ap"] else 1.0)
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:

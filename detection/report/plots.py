@@ -9,6 +9,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import nn
 
 from detection.metrics.voc_ap import PRCurve
 
@@ -55,7 +57,7 @@ def precision_recall(curves: Sequence[PRCurve], names: Sequence[str], aps: Seque
             ax.fill_between(recall, precision, color=LINES[0], alpha=0.12, lw=0)
             ax.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
             ax.tick_params(labelleft=n % columns == 0, labelbottom=n + columns >= len(names))
-            label = f"{100 * ap:.1f}" if ap == ap else "no truth"
+            label = f"{100 * ap:.1f}" if ap == ap else "no object"
             ax.set_title(f"{name}  {label}", fontsize=8)
         figure.supxlabel("recall", fontsize=8)
         figure.supylabel("precision", fontsize=8)
@@ -76,7 +78,7 @@ def best_and_worst(aps: Sequence[float]) -> list[int]:
     return sorted({*order[:half], *order[-half:]}) or [0]
 
 
-def thinned(curve: PRCurve) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def thinned(curve: PRCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Recall and precision of a curve, at most `MAX_POINTS` of each."""
     recall, precision = curve.recall.numpy(), curve.precision.numpy()
     if len(recall) <= MAX_POINTS:
@@ -118,3 +120,36 @@ def read_curves(stage_folder: Path) -> dict[str, dict[int, float]]:
                     if value and key != "epoch":
                         series.setdefault(key, {})[step] = float(value)
     return series
+
+
+def filter_plots(network: nn.Module) -> dict[str, str]:
+    """First- and second-layer filters (OverFeat, figure 2); none of 1×1 convolutions."""
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)][:2]
+    plots = {}
+    for name, layer in zip(("conv1", "conv2"), convolutions, strict=False):
+        weight = layer.weight.detach().float().cpu()  # (out, in, k, k)
+        if min(weight.shape[2:]) < 3:
+            continue
+        if weight.shape[1] == 3:
+            plots[name] = tiles(weight.permute(0, 2, 3, 1).numpy())
+        else:
+            strongest = weight.flatten(2).norm(dim=2).argmax(dim=1)
+            plots[name] = tiles(weight[range(len(weight)), strongest].numpy())
+    return plots
+
+
+def tiles(filters: NDArray[np.float32], most: int = 128) -> str:
+    """Small pictures of filters (N, k, k) or (N, k, k, 3), each from black to white."""
+    filters = filters[:most]
+    columns = 16
+    rows = -(-len(filters) // columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(columns * 0.5, rows * 0.5))
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for ax, tile in zip(axes.flat, filters, strict=False):
+            low, high = tile.min(), tile.max()
+            ax.imshow((tile - low) / max(high - low, 1e-9), cmap="gray", interpolation="nearest")
+        figure.patch.set_edgecolor(INK)
+        return svg(figure)

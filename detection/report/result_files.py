@@ -1,17 +1,136 @@
-"""Results as files that other programs read: detections in VOC's and COCO's formats, guesses."""
+"""Predictions as files: in VOC's and COCO's formats and as tables for other programs, and for ours.
+
+Ours is `predictions.npz`: plain arrays, unrounded, from which figures can be computed again.
+"""
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.disk.files import replacing, write_text
+from detection.errors import UserError
+
+PREDICTIONS = "predictions.npz"
+
+
+@dataclass(frozen=True)
+class DetectionPredictions:
+    """All detections in the test images, and their ground truth.
+
+    Attributes:
+        detections: (D, 7) double: image, label, score, half-open xyxy.
+        gt: (T, 7) double: image, label, difficult, half-open xyxy.
+        image_ids: names of the images.
+        class_names: names of the labels.
+    """
+
+    detections: Tensor
+    gt: Tensor
+    image_ids: Sequence[str]
+    class_names: Sequence[str]
+
+    def save(self, run_dir: Path) -> None:
+        """`detections/` in VOC's and COCO's formats, and `predictions.npz`."""
+        write_detections(run_dir / "detections", self.detections, self.image_ids, self.class_names)
+        arrays = {"detections": self.detections.numpy(), "gt": self.gt.numpy()}
+        names = {"image_ids": np.array(self.image_ids), "class_names": np.array(self.class_names)}
+        write_arrays(run_dir / PREDICTIONS, arrays | names)
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "DetectionPredictions":
+        """Those of a run.
+
+        Raises:
+            UserError: the run left none.
+        """
+        kept = read_arrays(run_dir / PREDICTIONS)
+        detections, gt = (torch.from_numpy(kept[name]) for name in ("detections", "gt"))
+        return cls(detections, gt, kept["image_ids"].tolist(), kept["class_names"].tolist())
+
+
+@dataclass(frozen=True)
+class GuessPredictions:
+    """A classifier's best guesses for every test image.
+
+    Attributes:
+        table: see `TopKErrors.table`.
+        confusion: (C, C) images of each class by the class that they were taken for.
+        images: names, of the table's rows.
+        class_names: names of the labels.
+    """
+
+    table: Mapping[str, Tensor]
+    confusion: Tensor
+    images: Sequence[str]
+    class_names: Sequence[str]
+
+    def save(self, run_dir: Path) -> None:
+        """`predictions.csv`, `confusion.csv` and `predictions.npz`."""
+        write_guesses(run_dir, self.table, self.confusion, self.images, self.class_names)
+        arrays = {name: value.numpy() for name, value in self.table.items()}
+        names = {"images": np.array(self.images), "class_names": np.array(self.class_names)}
+        write_arrays(run_dir / PREDICTIONS, arrays | names)
+
+
+@dataclass(frozen=True)
+class ScorePredictions:
+    """Scores of all classes for every test image.
+
+    Attributes:
+        scores: (N, C).
+        labels: (N, C): 1 there, -1 not there, 0 not counted.
+        images: names of the N images.
+        class_names: names of the labels.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    images: Sequence[str]
+    class_names: Sequence[str]
+
+    def save(self, run_dir: Path) -> None:
+        """`scores.csv`, a line an image, and `predictions.npz`."""
+        with (
+            replacing(run_dir / "scores.csv") as temporary,
+            temporary.open("w", newline="") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(["image", *self.class_names])
+            rows = zip(self.images, self.scores.tolist(), strict=True)
+            writer.writerows([image, *scores] for image, scores in rows)
+        arrays = {"scores": self.scores.numpy(), "labels": self.labels.numpy()}
+        names = {"images": np.array(self.images), "class_names": np.array(self.class_names)}
+        write_arrays(run_dir / PREDICTIONS, arrays | names)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an npz file whole."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz file; nothing in it is run.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: the run was tested by an older version, or not at all")
+    with np.load(path, allow_pickle=False) as kept:
+        return dict(kept)
 
 
 def write_detections(
-    folder: Path, found: Tensor, image_ids: Sequence[str], class_names: Sequence[str]
+    folder: Path, detections: Tensor, image_ids: Sequence[str], class_names: Sequence[str]
 ) -> None:
     """Write `comp4_det_test_<class>.txt` for each class, and `detections.json`.
 
@@ -20,7 +139,7 @@ def write_detections(
 
     Args:
         folder: of the files.
-        found: (D, 7) double: image, label, score, half-open xyxy.
+        detections: (D, 7) double: image, label, score, half-open xyxy.
         image_ids: names of the images.
         class_names: names of the labels.
     """
@@ -28,7 +147,7 @@ def write_detections(
         separator = "[\n"
         for label, class_name in enumerate(class_names):
             lines = []
-            for image, _, score, x1, y1, x2, y2 in found[found[:, 1] == label].tolist():
+            for image, _, score, x1, y1, x2, y2 in detections[detections[:, 1] == label].tolist():
                 name = image_ids[int(image)]
                 # VOC's corners count from 1 and are inclusive
                 lines.append(f"{name} {score!r} {x1 + 1!r} {y1 + 1!r} {x2!r} {y2!r}\n")
@@ -43,7 +162,7 @@ def write_detections(
 
 def write_guesses(
     folder: Path,
-    table: dict[str, Tensor],
+    table: Mapping[str, Tensor],
     confusion: Tensor,
     image_names: Sequence[str],
     class_names: Sequence[str],
@@ -53,7 +172,7 @@ def write_guesses(
     Args:
         folder: of the files.
         table: see `TopKErrors.table`.
-        confusion: (K, K) images of each class by the class that they were taken for.
+        confusion: (C, C) images of each class by the class that they were taken for.
         image_names: of the table's rows.
         class_names: names of the labels.
     """

@@ -1,59 +1,54 @@
 """Tables for a terminal or a log file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
 
-def ap_table(
-    figures: dict[str, float], class_names: Sequence[str], undetected: Sequence[str] = ()
-) -> str:
-    """AP of each class and the mean, in percent, beside the published figures if there are any.
+@dataclass(frozen=True)
+class Table:
+    """Which figures a person sees at once, in percent.
 
-    Args:
-        figures: the content of `metrics.json`.
-        class_names: C names.
-        undetected: those that have objects in the test images, and of which nothing was detected.
+    Attributes:
+        title: above it.
+        rows: label and name of each figure; a None draws a line.
+        remarks: below it.
     """
-    published = {k: v for k, v in figures.items() if k.startswith("published/")}
-    table = Table("class", title="average precision, %")
-    table.add_column("measured", justify="right")
-    if published:
-        table.add_column("published", justify="right")
-    rows = [(name, f"test/ap/{name}") for name in class_names]
-    rows += [("mean", "test/map"), ("mean, area", "test/map_area")]
-    rows += [("mean, 11 points", "test/map_11point"), ("median", "test/ap_median")]
-    for label, key in rows:
-        cells = [label, percent(figures[key])]
-        if published:
-            cells.append(percent(published.get(f"published/{key}")))
-        if key == "test/map":
-            table.add_section()
-        table.add_row(*cells)
-    absent = [
-        name for name in class_names if figures[f"test/ap/{name}"] != figures[f"test/ap/{name}"]
-    ]
-    remarks = []
-    if absent:
-        remarks.append(
-            f"mean over {len(class_names) - len(absent)} of {len(class_names)} classes; "
-            f"no object in the test images of {', '.join(absent[:10])}"
-        )
-    if undetected:
-        remarks.append(
-            f"nothing was detected of {len(undetected)} classes, which count as 0 (were there "
-            f"objects of them to learn from?): {', '.join(undetected[:10])}"
-        )
-    table.caption = "\n".join(remarks) or None
-    text = StringIO()
-    Console(file=text, width=80).print(table)
-    return text.getvalue()
+
+    title: str
+    rows: Sequence[tuple[str, str] | None]
+    remarks: Sequence[str] = ()
+
+    def text(self, figures: Mapping[str, float]) -> str:
+        """The table, with the published figures beside the measured ones if there are any.
+
+        Args:
+            figures: the content of `metrics.json`; a figure's spread is `<name>_sd`.
+        """
+        beside = any(k.startswith("published/") for k in figures)
+        table = RichTable("", title=self.title)
+        table.add_column("measured", justify="right")
+        if beside:
+            table.add_column("published", justify="right")
+        for row in self.rows:
+            if row is None:
+                table.add_section()
+                continue
+            label, key = row
+            spread = f" ± {percent(figures[f'{key}_sd'])}" if f"{key}_sd" in figures else ""
+            cells = [label, percent(figures.get(key)) + spread]
+            table.add_row(*cells, *([percent(figures.get(f"published/{key}"))] if beside else []))
+        table.caption = "\n".join(self.remarks) or None
+        text = StringIO()
+        Console(file=text, width=80, markup=False).print(table)
+        return text.getvalue()
 
 
 def percent(value: float | None) -> str:
-    """A share in percent with one decimal; nothing for None, a dash for nan.
+    """A share in percent with one decimal; nothing for None, a dash for NaN.
 
     >>> percent(0.545), percent(float("nan")), percent(None)
     ('54.5', '-', '')
@@ -61,17 +56,3 @@ def percent(value: float | None) -> str:
     if value is None:
         return ""
     return f"{100 * value:.1f}" if value == value else "-"
-
-
-def error_table(figures: dict[str, float]) -> str:
-    """Errors and accuracy in percent, ± their spread, beside the published figures if any."""
-    published = any(k.startswith("published/") for k in figures)
-    table = Table("", "measured", *(["published"] if published else []), title="test images, %")
-    rows = {"top-1 error": "top1_error", "top-5 error": "top5_error", "accuracy": "top1_accuracy"}
-    for label, key in ((label, f"test/{name}") for label, name in rows.items()):
-        spread = f" ± {percent(figures[f'{key}_sd'])}" if f"{key}_sd" in figures else ""
-        beside = [percent(figures.get(f"published/{key}"))] if published else []
-        table.add_row(label, percent(figures[key]) + spread, *beside)
-    text = StringIO()
-    Console(file=text, width=80).print(table)
-    return text.getvalue()

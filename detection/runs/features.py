@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 from detection.backbones.backbone import Backbone
 from detection.classification.classifier import Classifier
 from detection.classification.views import CropViews, Pixels, WholeViews
-from detection.disk.checkpoints import read_checkpoint, restore_detector
+from detection.disk.checkpoints import read_checkpoint, restore_model
 from detection.disk.files import replacing
 from detection.disk.images import read_reduced
 from detection.errors import UserError
 from detection.overfeat.dense import dense_activations
 
-BEHIND_POOLING = ("pool5", "fc6", "fc7", "logits")
+AFTER_POOLING = ("pool5", "fc6", "fc7", "logits")
 
 Features = dict[str, NDArray[np.float32]]
 
 
 def load_classifier(ckpt: str, device: str | None, side_px: int | None) -> tuple[Classifier, int]:
     """A trained classifier on a device, and the shorter side that its images are scaled to."""
-    content = read_checkpoint(Path(ckpt))
-    classifier = restore_detector(content)
-    if not isinstance(classifier, Classifier):
+    model = restore_model(read_checkpoint(ckpt))
+    if not hasattr(model, "activations"):
         raise UserError(f"ckpt={ckpt} is a detector: features of images come from a classifier")
+    classifier: Classifier = model
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         classifier.to(device).eval()
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         reason = str(error).splitlines()[0]
         raise UserError(f"device={device} cannot be used ({reason}): choose cpu or cuda") from None
-    return classifier, side_px or int(content["config"]["data"]["side_px"])
+    return classifier, side_px or classifier.side_px
 
 
 class FolderImages:
@@ -53,13 +53,11 @@ class FolderImages:
     def __init__(self, files: Sequence[Path], root: Path, view: str, side_px: int) -> None:
         self.files, self.side_px = list(files), side_px
         self.names = [file.relative_to(root).as_posix() for file in files]
-        self.view: CropViews | WholeViews = WholeViews(resize_px=None, flip=False)
-        if view == "centre":
-            self.view = CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)
+        self.view = CropViews() if view == "centre" else WholeViews()
 
-    def fit(self, backbone: Backbone) -> None:
+    def bind(self, backbone: Backbone) -> None:
         """Learn the size of the network's inputs."""
-        self.view.fit(self.side_px, backbone)
+        self.view.bind(self.side_px, backbone)
 
     def read(self, rows: Sequence[int], threads: int) -> tuple[dict[str, Pixels], dict[str, str]]:
         """Views of some images by name, and what was wrong with the others."""
@@ -104,12 +102,12 @@ def save_part(
     names_of: dict[tuple[int, ...], list[str]] = {}
     for name, pixels in views.items():
         names_of.setdefault(pixels.shape, []).append(name)
-    device = classifier.classifier.weight.device
+    device = classifier.output.weight.device
     found: Features = {}
     for names in names_of.values():
         batch = np.stack([views[name] for name in names]).transpose(0, 3, 1, 2)
         images = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
-        if dense and layer in BEHIND_POOLING:
+        if dense and layer in AFTER_POOLING:
             features = dense_activations(classifier, images, layer, relu)
         else:
             features = classifier.activations(images, layer, relu)

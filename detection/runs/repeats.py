@@ -2,15 +2,17 @@
 
 import logging
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
 from detection.disk.files import read_json, write_json
-from detection.report.page import write_page
-from detection.report.tables import error_table
+from detection.evaluation.classification import TABLE
+from detection.report.page import BarTable, Card, Page, write_page
+from detection.report.tables import percent
+from detection.runs.report import tell_loggers
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def run_on_splits(
     Args:
         config: of all splits; see `of_each_split`.
         run_dir: gets a folder for each.
-        loggers: told of the mean.
+        loggers: get the mean.
         run: one run, whose figures are empty in all processes but the first.
     """
     found: dict[str, Figures] = {}
@@ -54,12 +56,29 @@ def run_on_splits(
         return {}
     figures = mean_and_spread(list(found.values()))
     write_json(run_dir / "metrics.json", figures)
-    log.info("mean of %d splits\n%s", len(found), error_table(figures))
-    write_page(run_dir, "splits.html", figures, config, splits=found)
-    for logger in loggers:
-        logger.log_metrics(figures)
+    log.info("mean of %d splits\n%s", len(found), TABLE.text(figures))
+    write_page(run_dir, page_of(found, figures), figures, config)
+    tell_loggers(loggers, figures)
     log.info("report: %s", run_dir / "report" / "index.html")
     return figures
+
+
+def page_of(found: Mapping[str, Figures], figures: Figures) -> Page:
+    """The mean, and each split with a link to its own report."""
+    key = next(k for k in ("test/top1_accuracy", "test/map") if k in figures)
+    others = [k for k in ("test/top5_error",) if k in figures]
+    name = key.removeprefix("test/").replace("_", " ")
+    rows = [
+        (split, f[key], [percent(f[k]) for k in (key, *others)], f"../{split}/report/index.html")
+        for split, f in found.items()
+    ]
+    spread = f"{percent(figures[key])} ± {percent(figures[f'{key}_sd'])} %"
+    columns = ("split", f"{name}, %", *(f"{k.removeprefix('test/')}, %" for k in others))
+    return Page(
+        f"mean of {len(found)} random splits",
+        [Card(spread, f"{name}, mean ± standard deviation", is_main=True)],
+        [BarTable("Each split", columns, rows)],
+    )
 
 
 def mean_and_spread(found: Sequence[Figures]) -> Figures:
@@ -72,6 +91,6 @@ def mean_and_spread(found: Sequence[Figures]) -> Figures:
     for key in found[0]:
         values = [figures[key] for figures in found]
         result[key] = sum(values) if key.startswith("time/") else statistics.fmean(values)
-        if key.startswith("test/"):
+        if key.startswith(("test/", "val/")):
             result[f"{key}_sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
     return result

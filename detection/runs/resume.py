@@ -8,20 +8,26 @@ from typing import Any
 import yaml
 
 from detection.config.plain import flat
+from detection.disk.files import write_text
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
 
 # What decides the figures; everything else (loggers, workers) may change on resuming, and devices
 # between two stages.
-DECISIVE = ("seed", "members", "model", "backbone", "data")
+DECISIVE = ("seed", "num_models", "model", "backbone", "data", "trainer")
 FREE = ("data.processes", "data.num_workers", "data.cache", "data.layout.cache")
+# Of the trainer, where and how often, but not how it computes.
+FREE_OF_TRAINER = (
+    "accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "detect_anomaly",
+    "enable_progress_bar", "max_time", "profiler",
+)  # fmt: skip
 
 
-def refuse_other_config(
+def check_same_config(
     run_dir: Path, config: dict[str, Any], decisive: Sequence[str] = DECISIVE
 ) -> None:
-    """A run directory belongs to one config.
+    """Check that a run directory holds no run with another config.
 
     Args:
         run_dir: of the run.
@@ -39,7 +45,9 @@ def refuse_other_config(
     changed = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
-        if key.split(".")[0] in decisive and key not in FREE and before.get(key) != now.get(key)
+        if key.split(".")[0] in decisive
+        and key not in (*FREE, *(f"trainer.{name}" for name in FREE_OF_TRAINER))
+        and before.get(key) != now.get(key)
     ]
     if changed:
         raise UserError(
@@ -48,10 +56,16 @@ def refuse_other_config(
         )
 
 
+def keep_config(run_dir: Path, config: dict[str, Any]) -> None:
+    """Write `config.yaml`: resolved, plain values."""
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    write_text(run_dir / "config.yaml", text)
+
+
 def warn_without_weights(config: dict[str, Any]) -> None:
     """Say plainly what to expect of a network that starts from nothing."""
-    if config["backbone"]["weights"] is not None:
-        return
+    if config["backbone"]["weights"] is not None or config["data"]["task"] == "classification":
+        return  # a classifier is what weights come from
     if config.get("published"):
         log.warning(
             "backbone.weights=null: the published figures are of a network that was trained on "
@@ -59,7 +73,7 @@ def warn_without_weights(config: dict[str, Any]) -> None:
         )
     else:
         log.warning(
-            "the backbone has no pre-trained weights: it learns from this data alone, in a "
+            "the backbone has no pre-trained weights: it learns from this data only, in a "
             "stage of its own. On a few hundred photographs expect a small part of the published "
             "accuracy; "
             "backbone=alexnet backbone.weights=imagenet starts from ImageNet"

@@ -8,57 +8,80 @@ from typing import Any
 
 import torch
 from pytorch_lightning.loggers import Logger
-from torch import nn
 
 from detection.config.build import build
-from detection.data.classification_data import ClassificationData
-from detection.data.detection_data import DetectionData
-from detection.disk.checkpoints import fill_detector, read_checkpoint, save_detector
+from detection.data.module import DataModule
+from detection.disk.checkpoints import (
+    NAME,
+    load_weights,
+    read_checkpoint,
+    save_model,
+)
 from detection.disk.files import read_json, write_json
 from detection.errors import UserError
+from detection.evaluation.evaluator import Evaluator
 from detection.runs.trainer import CHECKPOINT, make_trainer
 from detection.runtime.memory import return_freed_memory
+from detection.training.model import Model
 from detection.training.stage import Stage
 
 log = logging.getLogger(__name__)
+
+Context = tuple[Model, DataModule, Evaluator]
 
 
 def run_stages(
     config: dict[str, Any],
     run_dir: Path,
-    detector: nn.Module,
-    data: DetectionData | ClassificationData,
-    parts: dict[str, Any],
+    context: Context,
+    tree: dict[str, Any],
     loggers: Sequence[Logger],
 ) -> dict[str, float]:
-    """Run the stages in their order, from the first that is not done; seconds that each took."""
+    """Run the stages in their order, from the first that is not done; seconds that each took.
+
+    Args:
+        config: of the run.
+        run_dir: gets a folder for each stage.
+        context: the model, its data, and their evaluator.
+        tree: config of the model, for checkpoints.
+        loggers: beside the CSV file that every stage has.
+    """
+    model, data, evaluator = context
     seconds = {}
     number = 0
     for name, stage_config in config["model"]["stages"].items():
         if not stage_config:  # switched off: model.stages.<name>=null
             continue
         torch.manual_seed(config["seed"])
-        done = next((run_dir / "stages").glob(f"*_{name}/done"), None)
+        done = find_done(run_dir / "stages", name)
         if done:
             number += 1
-            fill_detector(detector, read_checkpoint(done.parent))
+            load_weights(model, read_checkpoint(done.parent))
             seconds[name] = read_json(done)["seconds"]
             log.info("stage %s is done already", name)
             continue
-        stage: Stage = build(stage_config, detector=detector, data=data, seed=config["seed"])
+        stage: Stage = build(stage_config).stage(model, data, evaluator, config["seed"])
         if not stage.is_needed():
             continue
         number += 1
         folder = run_dir / "stages" / f"{number}_{name}"
         seconds[name] = run_stage(stage, folder, config, loggers)
         if stage.global_rank == 0:
-            save_detector(folder / "detector.ckpt", detector, data.class_names, parts)
+            save_model(folder / NAME, model, tree, config["data"], data.class_names)
             write_json(folder / "done", {"seconds": seconds[name]})
             (folder / CHECKPOINT).unlink(missing_ok=True)  # the optimiser's state is not needed
-        data.trainer = None  # which holds the stage and its optimiser
         del stage
         return_freed_memory()
     return seconds
+
+
+def find_done(stages: Path, name: str) -> Path | None:
+    """The file that says that a stage is done, of a folder such as `3_svm`; None: it is not."""
+    for done in sorted(stages.glob("*/done")):
+        number, _, whole = done.parent.name.partition("_")
+        if number.isdigit() and whole == name:
+            return done
+    return None
 
 
 def run_stage(
@@ -79,14 +102,14 @@ def run_stage(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    stage.detector.eval()
+    stage.model.eval()
     seconds = time.monotonic() - start + stage.seconds_before
     log.info("stage %s took %.0f s", stage.name, seconds)
     return seconds
 
 
 def check_readable(checkpoint: Path) -> None:
-    """Refuse a damaged checkpoint before Lightning meets it."""
+    """Check a checkpoint before Lightning meets it; a damaged one is refused."""
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:

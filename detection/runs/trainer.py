@@ -1,9 +1,10 @@
-"""A `Trainer` for each stage, from the user's trainer config and the stage's own wishes."""
+"""A `Trainer` for each stage, and the loggers of a run."""
 
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from detection.config.build import build
 from detection.errors import UserError
+from detection.runtime.distributed import is_first_process
 from detection.runtime.line_progress import LineProgress
+from detection.runtime.tracking import finish_wandb
 
 CHECKPOINT = "last.ckpt"
 
@@ -32,15 +35,15 @@ def make_trainer(
         callbacks: configs by name; None switches one off.
         folder: of the stage.
         loggers: beside the CSV file that every stage has.
-        options: of the stage (see `DetectionStage.trainer_options`).
+        options: of the stage (see `Stage.trainer_options`).
 
     Raises:
         UserError: gradients are to be accumulated.
     """
     if config.get("accumulate_grad_batches", 1) != 1:
         raise UserError(
-            "trainer.accumulate_grad_batches: rates and seeds here are those of each batch; choose "
-            "another batch size (of each process) and rate instead"
+            "trainer.accumulate_grad_batches: learning rates and seeds here are those of each "
+            "batch; choose another batch size (of each process) and learning rate instead"
         )
     quieten()
     chosen: list[pl.Callback] = [build(c) for c in callbacks.values() if c]
@@ -57,6 +60,31 @@ def make_trainer(
     }
     arguments = defaults | config | options
     return build(arguments, callbacks=chosen, logger=[curves, *loggers])  # type: ignore[no-any-return]
+
+
+@contextmanager
+def make_loggers(config: dict[str, Any], run_dir: Path) -> Iterator[list[Logger]]:
+    """The user's loggers, which know the config; they are finished at the end.
+
+    A second job in the same process would otherwise go on in the first one's W&B run. In other
+    processes than the first there are none.
+    """
+    if not is_first_process():
+        yield []
+        return
+    loggers: list[Logger] = [
+        build(c, save_dir=str(run_dir)) for c in config["logger"].values() if c
+    ]
+    status = "failed"
+    try:
+        for logger in loggers:
+            logger.log_hyperparams(config)
+        yield loggers
+        status = "success"
+    finally:
+        for logger in loggers:
+            logger.finalize(status)
+        finish_wandb(0 if status == "success" else 1)
 
 
 def last_checkpoint(folder: Path) -> ModelCheckpoint:

@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detection.disk.files import read_json
 from detection.errors import TrainingError
@@ -31,6 +32,11 @@ def run_trial(cfg: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
     command = [sys.executable, sys.argv[0], *hydra_cfg.overrides.task, f"run_dir={folder}"]
+    if cfg.logger.get("wandb") and not cfg.logger.wandb.group:
+        command.append(f"logger.wandb.group={Path(hydra_cfg.sweep.dir).name}")
     if subprocess.run(command, check=False).returncode != 0:
         raise TrainingError(f"the job in {folder} failed")
-    return float(read_json(folder / "metrics.json")[cfg.optimized_metric])
+    from detection.runs.train import optimized  # slow to import
+
+    content: Any = OmegaConf.to_container(cfg, resolve=True)
+    return optimized(content, read_json(folder / "metrics.json"))

@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class LineProgress(pl.Callback):
-    """A line every so many seconds: stage, step, what the progress bar shows, time left.
+    """A line every few seconds: stage, step, what the progress bar shows, time left.
 
     Args:
         seconds: between lines.

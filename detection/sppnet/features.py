@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
-from detection.backbones.backbone import Backbone
+from detection.backbones.backbone import Backbone, FullyConnected, fresh_fully_connected
 from detection.errors import UserError
 from detection.sppnet.mapping import ScaleRule, choose_scales, scale_boxes, windows_on_map
 from detection.sppnet.window_pooling import pool_windows
@@ -26,18 +26,20 @@ class SPPFeatures(nn.Module):
         scale_rule: how a window chooses its scale (see `choose_scales`).
         target_px: a scaled window should be about so large.
         shrink_px: see `windows_on_map`.
+        hidden: outputs of fc6 and fc7 where the backbone has none (GoogLeNet, ResNet).
     """
 
     def __init__(
         self,
         backbone: Backbone,
         *,
-        levels: Sequence[int],
-        scales_px: Sequence[int],
-        max_side_px: int,
-        scale_rule: ScaleRule,
-        target_px: float,
-        shrink_px: float,
+        levels: Sequence[int] = (6, 3, 2, 1),
+        scales_px: Sequence[int] = (688,),
+        max_side_px: int = 3000,
+        scale_rule: ScaleRule = "paper",
+        target_px: float = 224,
+        shrink_px: float = 6.5,
+        hidden: int = 1024,
     ) -> None:
         super().__init__()
         if not scales_px or not levels or min([*scales_px, *levels]) < 1:
@@ -49,11 +51,12 @@ class SPPFeatures(nn.Module):
         self.scale_rule: ScaleRule = scale_rule
         self.target_px = target_px
         self.shrink_px = shrink_px
+        self.hidden = hidden
         self.out_features = backbone.channels * sum(n * n for n in levels)
 
-    def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """fc6 on the pyramid and fc7, with the backbone's weights; to be asked for once."""
-        return pyramid_fc_layers(self.backbone, self.levels)
+    def fully_connected(self) -> FullyConnected:
+        """fc6 on the pyramid and fc7, with the backbone's weights."""
+        return pyramid_fc(self.backbone, self.levels, self.hidden)
 
     def settings(self) -> str:
         """What the features depend on beside weights."""
@@ -71,7 +74,7 @@ class SPPFeatures(nn.Module):
         return [self.one_map(pixels, scale) for scale in self.actual_scales(image.shape[-2:])]
 
     def one_map(self, pixels: Tensor, scale_px: int) -> Tensor:
-        """The (h, w, C) map of a normalised (1, 3, H, W) image with a shorter side of so much."""
+        """The (h, w, C) map of a normalised (1, 3, H, W) image of this shorter side."""
         height, width = pixels.shape[-2:]
         factor = scale_px / min(height, width)
         # smaller images than one receptive field are stretched to it
@@ -129,14 +132,14 @@ class SPPFeatures(nn.Module):
         return torch.cat(bins, dim=2).transpose(1, 2).flatten(1)
 
 
-def pyramid_fc_layers(backbone: Backbone, levels: Sequence[int]) -> tuple[nn.Linear, nn.Linear]:
+def pyramid_fc(backbone: Backbone, levels: Sequence[int], hidden: int) -> FullyConnected:
     """fc6 on a pyramid, and fc7: those of an SPP-net if its weights were given."""
-    spare = backbone.spare_fc_layers(backbone.channels * sum(n * n for n in levels))
-    backbone.fc_pretrained |= spare is not None
-    fc6, fc7 = backbone.give_fc_layers()
-    if spare:
-        return spare
-    return pyramid_fc6(fc6, backbone.fc6_grid, levels, backbone.fc_pretrained), fc7
+    in_features = backbone.channels * sum(n * n for n in levels)
+    published, grid = backbone.fully_connected(in_features), backbone.grid_fc
+    if published is not None or grid is None:
+        return published or fresh_fully_connected(in_features, hidden)
+    fc6 = pyramid_fc6(grid.fc6, backbone.fc6_grid, levels, grid.pretrained)
+    return FullyConnected(fc6, grid.fc7, grid.pretrained)
 
 
 def pyramid_fc6(fc6: nn.Linear, grid: int, levels: Sequence[int], pretrained: bool) -> nn.Linear:

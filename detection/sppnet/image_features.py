@@ -2,34 +2,44 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from detection.backbones.backbone import Backbone
+from detection.backbones.backbone import Backbone, FullyConnected
+from detection.classification.classifier import ImageFeatures
 from detection.errors import UserError
-from detection.sppnet.features import pyramid_fc_layers
+from detection.sppnet.features import pyramid_fc
 from detection.sppnet.pyramid import Bins, SpatialPyramidPooling
 
 
-class PyramidFeatures(nn.Module):
+class PyramidFeatures(ImageFeatures):
     """A pyramid over the map of an image of any size.
 
     Args:
         backbone: makes the map.
         levels: (6, 3, 2, 1) or (4, 3, 2, 1) (section 3.1).
         bins: see `SpatialPyramidPooling`.
+        hidden: outputs of fc6 and fc7 where the backbone has none (GoogLeNet, ResNet).
     """
 
-    def __init__(self, backbone: Backbone, *, levels: Sequence[int], bins: Bins) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        levels: Sequence[int] = (6, 3, 2, 1),
+        bins: Bins = "adaptive",
+        hidden: int = 1024,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pyramid = SpatialPyramidPooling(levels, bins)
         self.out_features = backbone.channels * sum(n * n for n in levels)
         self.sides = self.pyramid.levels
         self.least_cells = max(levels)
+        self.hidden = hidden
 
-    def fc_layers(self) -> tuple[nn.Linear, nn.Linear]:
+    def fully_connected(self) -> FullyConnected:
         """fc6 on the pyramid, and fc7."""
-        return pyramid_fc_layers(self.backbone, self.pyramid.levels)
+        return pyramid_fc(self.backbone, self.pyramid.levels, self.hidden)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) → (B, sum of n² · C), bins one after the other, as the detector's.

@@ -1,29 +1,70 @@
 """Pre-training of a network without weights: it learns on crops of the data at hand."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from detection.data.detection_data import DetectionData
+from detection.data.module import DataModule
 from detection.data.object_crops import Augmentation, Crop, ObjectCrops
 from detection.errors import UserError
-from detection.regions.detector import RegionDetector
+from detection.evaluation.evaluator import Evaluator
+from detection.regions.detector import CLASSIFIER, RegionDetector
+from detection.regions.finetune import VAL_SEED, window_loss
 from detection.sppnet.features import SPPFeatures
-from detection.training.detection_stage import DetectionStage
-from detection.training.schedules import one_cycle
-from detection.training.stage import mixed
+from detection.training.schedules import OptimizerFactory, one_cycle, scheduled
+from detection.training.seeds import mixed
+from detection.training.stage import Stage
 
 Batch = tuple[Tensor, Tensor, Tensor, list[str]]  # (B, 3, S, S), (R, 5) windows, (R,), ids
 
 
-class PretrainStage(DetectionStage):
+VAL_SHARE = 4  # a quarter as many batches as an epoch of training has
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """Ours: the paper pre-trains on ImageNet. Sizes and their alternation are the paper's (2.3).
+
+    Attributes:
+        sizes_px: sides of the crops, one an epoch in turn (2.3).
+        crops_per_image: crops seen in all, for each training image.
+        epochs: they are spread over.
+        batch_size: crops in a batch, for each process.
+        windows_per_crop: half of them objects, a quarter parts of objects.
+        dropout: after fc6 and fc7; few crops are seen often enough to learn by heart.
+        optimizer: its learning rate is the highest of one cycle; the paper's SGD needs weeks.
+        clip_norm: gradients are clipped to this norm.
+        augmentation: of crops; None: none.
+        num_workers: processes that cut crops.
+    """
+
+    sizes_px: Sequence[int] = (224, 180)
+    crops_per_image: float = 100
+    epochs: int = 20
+    batch_size: int = 16
+    windows_per_crop: int = 16
+    dropout: float = 0.0
+    optimizer: OptimizerFactory = partial(AdamW, lr=1e-3, weight_decay=0.01)
+    clip_norm: float = 5.0
+    augmentation: Augmentation | None = None
+    num_workers: int = 0
+
+    def stage(
+        self, model: RegionDetector, data: DataModule, evaluator: Evaluator, seed: int = 0
+    ) -> "PretrainStage":
+        """The stage that trains so."""
+        return PretrainStage(model, data, evaluator, seed, options=self)
+
+
+class PretrainStage(Stage):
     """Learns all layers by telling windows of objects and of background apart.
 
     Windows are pooled from the maps of crops just as the detector pools them from whole images.
@@ -32,72 +73,51 @@ class PretrainStage(DetectionStage):
     difference.) The size of crops changes from epoch to epoch, as in section 2.3.
 
     Args:
-        detector: to be trained; its classifier serves as the classifier of crops.
-        data: whose truths and proposals are cropped.
-        seed: see `DetectionStage`.
-        sizes_px: sides of the crops, one an epoch in turn.
-        crops_per_image: crops seen in all, for each training image.
-        epochs: they are spread over.
-        batch_size: crops in a batch, for each process.
-        windows_per_crop: half of them objects, a quarter parts of objects.
-        dropout: behind fc6 and fc7.
-        optimizer: makes one from parameters; its rate is the highest of the cycle.
-        clip_norm: gradients are clipped to this norm.
-        augmentation: of crops.
-        num_workers: processes that cut crops.
+        model: to be trained; its classifier serves as the classifier of crops.
+        data: whose objects and proposals are cropped.
+        evaluator: see `Stage`.
+        seed: see `Stage`.
+        options: how.
     """
 
     name = "pretrain"
-    detector: RegionDetector
+    model: RegionDetector
 
     def __init__(
         self,
-        detector: RegionDetector,
-        data: DetectionData,
+        model: RegionDetector,
+        data: DataModule,
+        evaluator: Evaluator,
         seed: int = 0,
-        *,
-        sizes_px: Sequence[int],
-        crops_per_image: float,
-        epochs: int,
-        batch_size: int,
-        windows_per_crop: int,
-        dropout: float,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
-        clip_norm: float,
-        augmentation: Augmentation,
-        num_workers: int,
+        options: PretrainOptions = PretrainOptions(),
     ) -> None:
-        super().__init__(detector, data, seed)
-        if not sizes_px or epochs < 1:
+        super().__init__(model, data, evaluator, seed)
+        if not options.sizes_px or options.epochs < 1:
             raise UserError("model.stages.pretrain needs sizes_px and at least one epoch")
-        self.features: SPPFeatures = detector.features
-        self.sizes_px = tuple(sizes_px)
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.loaders = num_workers
-        wanted = crops_per_image * len(data.datasets["train"]) / epochs
-        self.steps = max(1, math.ceil(wanted / batch_size))  # of an epoch
-        self.dropout = dropout
-        self.make_optimizer = optimizer
-        self.clip_norm = clip_norm
-        scale_px = self.features.scales_px[len(self.features.scales_px) // 2]
-        num_classes = detector.num_classes
+        self.options = options
+        wanted = options.crops_per_image * len(data.splits["train"]) / options.epochs
+        self.steps = max(1, math.ceil(wanted / options.batch_size))  # of an epoch
+        scales = self.features.scales_px
         self.crops = {
             split: ObjectCrops(
-                data.datasets[split], num_classes, windows_per_crop, scale_px, augment
+                data.splits[split], model.num_classes, options.windows_per_crop,
+                scales[len(scales) // 2], augment,
             )
-            for split, augment in (("train", augmentation), ("val", None))
-            if split in data.datasets and data.datasets[split].num_objects
-        }
-        detector.requires_grad_(False)
-        for part in self.learning:
-            part.requires_grad_(True)
+            for split, augment in (("train", options.augmentation), ("val", None))
+            if split in data.splits and data.splits[split].num_objects
+        }  # fmt: skip
 
     @property
-    def learning(self) -> list[nn.Module]:
-        """The layers that learn."""
-        d = self.detector
-        return [self.features.backbone.conv, d.fc6, d.fc7, d.classifier]
+    def features(self) -> SPPFeatures:
+        """The model's."""
+        assert isinstance(self.model.features, SPPFeatures)
+        return self.model.features
+
+    def learns(self) -> Sequence[nn.Module]:
+        """All layers that a class depends on."""
+        head = self.model.head
+        parts = (self.features.backbone.conv, head.fc6, head.fc7, head.output(CLASSIFIER))
+        return [part for part in parts if part is not None]
 
     def is_needed(self) -> bool:
         """Only where no weights were given."""
@@ -106,30 +126,30 @@ class PretrainStage(DetectionStage):
     def trainer_options(self) -> dict[str, Any]:
         """A new size each epoch."""
         return {
-            "max_epochs": self.epochs,
+            "max_epochs": self.options.epochs,
             "reload_dataloaders_every_n_epochs": 1,
-            "gradient_clip_val": self.clip_norm,
+            "gradient_clip_val": self.options.clip_norm,
         }
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The user's optimiser, its rate through one warm-up and decay."""
-        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
-        schedule = one_cycle(optimizer, self.steps * self.epochs)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
+        return scheduled(optimizer, one_cycle, self.steps * self.options.epochs)
 
     def loader(self, split: str, size_px: int, steps: int, seed: int) -> DataLoader[Any]:
-        """Batches of crops of one size, a function of the seed alone."""
-        count = steps * self.batch_size
+        """Batches of crops of one size, a function of the seed only."""
+        count = steps * self.options.batch_size
         return DataLoader(
             DrawnCrops(self.crops[split], count, size_px, seed),
-            batch_size=self.batch_size,
-            num_workers=self.loaders,
-            collate_fn=join,
+            batch_size=self.options.batch_size,
+            num_workers=self.options.num_workers,
+            collate_fn=join_crops,
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The epoch's crops; all processes take the same size."""
-        size_px = self.sizes_px[self.current_epoch % len(self.sizes_px)]
+        sizes = self.options.sizes_px
+        size_px = sizes[self.current_epoch % len(sizes)]
         seed = mixed(self.seed, self.current_epoch, self.global_rank)
         return self.loader("train", size_px, self.steps, seed)
 
@@ -137,32 +157,28 @@ class PretrainStage(DetectionStage):
         """The same few crops of val images at every epoch."""
         if "val" not in self.crops:
             return []
-        return self.loader("val", self.sizes_px[0], max(1, self.steps // 4), mixed(self.seed, 7))
+        steps = max(1, self.steps // VAL_SHARE)
+        return self.loader("val", self.options.sizes_px[0], steps, mixed(self.seed, VAL_SEED))
 
-    def classify(self, images: Tensor, windows: Tensor, dropout: float = 0.0) -> Tensor:
-        """(R, C + 1) logits of windows, (R, 5) of crop and xyxy, in (B, 3, S, S) crops."""
+    def logits(self, images: Tensor, windows: Tensor, dropout: float = 0.0) -> Tensor:
+        """(R, C + 1) of windows, (R, 5) of crop and xyxy, in (B, 3, S, S) crops."""
         pooled = self.features(self.features.backbone.normalize(images), windows)
-        return self.detector.logits(pooled, dropout)
+        return self.model.logits(pooled, dropout).float()
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy over the classes and background."""
         images, windows, labels, ids = batch
-        logits = self.classify(images, windows, self.dropout).float()
-        loss = F.cross_entropy(logits, labels)
-        self.log("pretrain/loss", loss, prog_bar=True, batch_size=len(labels))
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        self.log("pretrain/accuracy", accuracy, batch_size=len(labels))
-        return self.refuse_non_finite(loss, f"crops of images {', '.join(sorted(set(ids))[:8])}")
+        logits = self.logits(images, windows, self.options.dropout)
+        return window_loss(self, logits, labels, ", ".join(sorted(set(ids))[:8]))
 
-    def validation_step(self, batch: Any, index: int) -> None:
-        """Loss and accuracy on crops of val images."""
+    def classify(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of windows in crops of val images."""
         images, windows, labels, _ = batch
-        logits = self.classify(images, windows).float()
-        self.log_validation(logits, labels)
+        return self.logits(images, windows), labels
 
 
 class DrawnCrops(Dataset[Crop]):
-    """Crops drawn at random: item n depends on the seed and n alone."""
+    """Crops drawn at random: item n depends on the seed and n only."""
 
     def __init__(self, crops: ObjectCrops, count: int, size_px: int, seed: int) -> None:
         self.crops, self.count, self.size_px, self.seed = crops, count, size_px, seed
@@ -174,7 +190,7 @@ class DrawnCrops(Dataset[Crop]):
         return self.crops.draw(self.size_px, np.random.default_rng([self.seed, index]))
 
 
-def join(crops: list[Crop]) -> Batch:
+def join_crops(crops: list[Crop]) -> Batch:
     """Crops of one size as a batch."""
     images = torch.from_numpy(np.stack([c.pixels for c in crops])).permute(0, 3, 1, 2)
     windows = [

@@ -1,55 +1,143 @@
-"""What all stages share: their clock, their seeds, and what they refuse."""
+"""The base of all stages: how a model is validated, tested and used, its clock, its seeds."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from detection.data.module import DataModule
+from detection.data.samples import Sample
 from detection.errors import TrainingError, UserError
+from detection.evaluation.evaluator import Evaluator, Result
+from detection.training.model import Model, Prediction
+from detection.training.seeds import mixed
 
 
 class Stage(pl.LightningModule):
-    """A detector or classifier on its data; subclasses each learn one part, or test.
+    """A model on its data. As it stands it learns nothing, and measures; subclasses learn a part.
+
+    A subclass says what it learns (`learns`), gives training batches and a training step, and
+    perhaps another way to validate (`val_dataloader` with `classify`).
 
     Args:
-        detector: what is used in the end.
-        data: has been read.
-        seed: of everything random; every step draws from the seed and its own number alone, so
+        model: what is used in the end.
+        data: has been set up, and prepared by the model.
+        evaluator: of the data's task.
+        seed: of everything random; every step draws from the seed and its own number only, so
             that a run that was stopped goes on as if it had not been.
+
+    Attributes:
+        result: what the last test came to, in the first process; None before.
+        figures: the evaluator's figures of the last validation or test, in every process.
     """
 
     name = "test"
 
-    def __init__(self, detector: nn.Module, data: pl.LightningDataModule, seed: int = 0) -> None:
+    def __init__(self, model: Model, data: DataModule, evaluator: Evaluator, seed: int = 0) -> None:
         super().__init__()
-        self.detector = detector
+        self.model = model
         self.data = data
+        self.evaluator = evaluator
         self.seed = seed
         self.seconds_before = 0.0  # of earlier starts of this stage
+        self.val_metric = evaluator.metric(model.num_classes)
+        self.test_metric = evaluator.metric(model.num_classes)
+        self.result: Result | None = None
+        self.figures: dict[str, float] = {}
 
-    def setup(self, stage: str) -> None:
-        """Tell the data of the trainer: its loaders give each process its own share."""
-        self.data.trainer = self.trainer
+    # What a subclass says
+
+    def learns(self) -> Sequence[nn.Module]:
+        """The parts of the model that learn; all others stay as they are."""
+        return []
 
     def is_needed(self) -> bool:
-        """Whether this stage has something to do for this detector."""
+        """Whether this stage has something to do for this model."""
         return True
 
     def trainer_options(self) -> dict[str, Any]:
         """Arguments of the `Trainer` that fits this stage, beside the user's."""
         return {}
 
-    def log_validation(self, logits: Tensor, labels: Tensor) -> None:
-        """Log loss and accuracy of (R, K) logits, for stages that validate by classifying."""
+    def classify(self, batch: Any) -> tuple[Tensor, Tensor] | None:
+        """Logits (R, K) and labels (R,) of a batch of the stage's own `val_dataloader`.
+
+        None: the stage is validated as it is tested, by the evaluator.
+        """
+        return None
+
+    # Validation, test and use, the same for every method
+
+    def configure_model(self) -> None:
+        """Free what is learnt and freeze the rest, before any strategy wraps the model."""
+        self.model.requires_grad_(False).eval()
+        for part in self.learns():
+            part.requires_grad_(True).train()
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The images of the val split, if there is one."""
+        return self.data.val_dataloader()
+
+    def test_dataloader(self) -> DataLoader[list[Sample]]:
+        """The images of the test split."""
+        return self.data.test_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[list[Sample]]:
+        """The images of the test split."""
+        return self.data.predict_dataloader()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Loss and accuracy where the stage classifies; predictions for the metric elsewhere."""
+        classified = self.classify(batch)
+        if classified is None:
+            self._update(self.val_metric, batch)
+            return
+        logits, labels = classified
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         values = {"val_loss": F.cross_entropy(logits, labels), "val_accuracy": accuracy}
         for key, value in values.items():
             self.log(
                 f"{self.name}/{key}", value, prog_bar=True, batch_size=len(labels), sync_dist=True
             )
+
+    def test_step(self, batch: list[Sample], batch_idx: int) -> None:
+        """Predictions for the metric."""
+        self._update(self.test_metric, batch)
+
+    def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Prediction]:
+        """A prediction for each image."""
+        return self.model.predict(batch)
+
+    def _update(self, metric: Any, batch: list[Sample]) -> None:
+        ids = [sample.index for sample in batch]
+        metric.update(self.model.predict(batch), [sample.target for sample in batch], ids)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of the evaluator, if it was asked."""
+        if self.trainer.sanity_checking or not self.val_metric.update_called:
+            return
+        with self.val_metric.sync_context():
+            self.figures = self.evaluator.figures(self.val_metric, self.data.class_names)
+        self.val_metric.reset()
+        headline = self.evaluator.headline
+        self.log(f"{self.name}/val_{headline}", self.figures[headline], prog_bar=True,
+                 rank_zero_only=True)  # fmt: skip
+
+    def on_test_epoch_end(self) -> None:
+        """Bring the predictions of all processes together; the first makes a result of them."""
+        with self.test_metric.sync_context():
+            self.figures = self.evaluator.figures(self.test_metric, self.data.class_names)
+            if self.trainer.is_global_zero:
+                self.result = self.evaluator.result(self.test_metric, self.data)
+        headline = self.evaluator.headline
+        self.log(f"test/{headline}", self.figures[headline], rank_zero_only=True)
+
+    # Clock, seeds and checks
 
     def on_fit_start(self) -> None:
         """Start the clock."""
@@ -78,30 +166,20 @@ class Stage(pl.LightningModule):
         """Seed dropout by the step's number."""
         torch.manual_seed(mixed(self.seed, self.global_step, self.global_rank))
 
-    def refuse_non_finite(self, loss: Tensor, what: str) -> Tensor:
+    def check_finite(self, loss: Tensor, source: str) -> Tensor:
         """The loss, if it is a number.
 
+        Args:
+            loss: of a step.
+            source: what it was computed from.
+
         Raises:
-            TrainingError: it is not; names the step and what it was computed from.
+            TrainingError: it is not a number; names the step and its source.
         """
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss of stage {self.name} is {loss.item()} at step {self.global_step} "
-                f"({what}): lower its learning rate, or look at these images. The last good "
+                f"({source}): lower its learning rate, or look at these images. The last good "
                 "checkpoint is kept; the same run_dir= goes on from it"
             )
         return loss
-
-
-def mixed(*numbers: int) -> int:
-    """One seed from several numbers, well mixed.
-
-    >>> mixed(1, 2) != mixed(2, 1)
-    True
-    """
-    generator = torch.Generator().manual_seed(0)
-    value = 0
-    for number in numbers:
-        value = (value * 6364136223846793005 + number + 1442695040888963407) % 2**63
-        value = int(torch.randint(2**62, (), generator=generator.manual_seed(value)))
-    return value

@@ -71,7 +71,8 @@ def test_caffenet_maps_of_the_prototxt():
     assert [net.conv[:n](image).shape[2] for n in (1, 3, 5, 7, 14)] == [55, 27, 27, 13, 13]
     assert net.conv[4].weight.shape == (256, 48, 5, 5)  # two groups
     assert net.pool5(net.maps(image)).flatten(1).shape == (1, 9216)
-    parameters = sum(p.numel() for p in net.parameters())
+    layers = (net, net.grid_fc.fc6, net.grid_fc.fc7)
+    parameters = sum(p.numel() for layer in layers for p in layer.parameters())
     assert parameters == 60_965_224 - 4_097_000  # Caffe's count, without fc8
 
 
@@ -129,8 +130,8 @@ def test_torchvision_weights(make, theirs, fc6, fc7, tmp_path):
     image = torch.randn(1, 3, 90, 120)
     assert ours.pretrained
     torch.testing.assert_close(ours.conv(image), net.features[:-1](image))
-    assert torch.equal(ours.fc6.weight, net.get_submodule(fc6).weight)
-    assert torch.equal(ours.fc7.weight, net.get_submodule(fc7).weight)
+    assert torch.equal(ours.grid_fc.fc6.weight, net.get_submodule(fc6).weight)
+    assert torch.equal(ours.grid_fc.fc7.weight, net.get_submodule(fc7).weight)
 
 
 def test_convolutions_of_a_detector_whose_fc6_reads_other_features(tmp_path):
@@ -141,7 +142,7 @@ def test_convolutions_of_a_detector_whose_fc6_reads_other_features(tmp_path):
     torch.save({"state_dict": state}, tmp_path / "detector.ckpt")
     ours = small_zf5(weights=str(tmp_path / "detector.ckpt"))
     assert torch.equal(ours.conv[0].weight, net.conv[0].weight)
-    assert (ours.pretrained, ours.fc_pretrained) == (True, False)
+    assert (ours.pretrained, ours.grid_fc.pretrained) == (True, False)
 
 
 def test_mistakes_in_weights(tmp_path):

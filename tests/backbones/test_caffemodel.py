@@ -11,7 +11,7 @@ from detection.backbones.vgg16 import vgg16
 from detection.backbones.zf5 import zf5
 from detection.classification.classifier import GridFeatures
 from detection.errors import UserError
-from detection.sppnet.features import pyramid_fc_layers
+from detection.sppnet.features import pyramid_fc
 from detection.sppnet.image_features import PyramidFeatures
 
 INT32, INT64, UINT32, FLOAT, DOUBLE, STRING, MESSAGE, ENUM_AS_INT = 5, 3, 13, 2, 1, 9, 11, 5
@@ -107,7 +107,7 @@ def random_layers(net, fc8="fc8"):
     generator = np.random.default_rng(0)
     convolutions = [m for m in net.conv if isinstance(m, torch.nn.Conv2d)]
     modules = [(f"conv{n}", m) for n, m in enumerate(convolutions, 1)]
-    modules += [("fc6", net.fc6), ("fc7", net.fc7)]
+    modules += [("fc6", net.grid_fc.fc6), ("fc7", net.grid_fc.fc7)]
     layers = [
         (name, [generator.normal(size=p.shape).astype("f4") / 10 for p in m.parameters()])
         for name, m in modules
@@ -135,9 +135,9 @@ def test_first_layer_sees_what_caffe_saw(caffe, tmp_path, v1, double):
     got = net.conv[0](net.normalize(image)[None])
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-3)
     assert torch.equal(net.conv[4].weight, torch.from_numpy(dict(layers)["conv2"][0]))
-    assert torch.equal(net.fc6.weight, torch.from_numpy(dict(layers)["fc6"][0]))
+    assert torch.equal(net.grid_fc.fc6.weight, torch.from_numpy(dict(layers)["fc6"][0]))
     assert net.pretrained
-    assert net.fc_pretrained
+    assert net.grid_fc.pretrained
 
 
 def zf5_of(weights, **options):
@@ -149,7 +149,11 @@ def test_spp_nets_zf5(caffe, tmp_path, caplog):
     """Its fc6 reads levels 1, 2, 3, 6, each channel's bins together; ours gives the same."""
     bare = zf5_of(None)
     layers = {name: arrays for name, arrays in random_layers(bare) if arrays}
-    generator, channels, hidden = np.random.default_rng(1), bare.channels, bare.fc7.in_features
+    generator, channels, hidden = (
+        np.random.default_rng(1),
+        bare.channels,
+        bare.grid_fc.fc7.in_features,
+    )
     layers["fc6"] = [generator.normal(size=(hidden, channels * 50)).astype("f4"),
                      generator.normal(size=hidden).astype("f4")]  # fmt: skip
     pads = {"conv1": 1, "conv2": 0, "conv3": 1, "conv4": 1, "conv5": 1}
@@ -159,7 +163,8 @@ def test_spp_nets_zf5(caffe, tmp_path, caplog):
             zf5_of(path, **wrong)
     with pytest.raises(UserError, match=r"conv2 has a padding of 0, this network of 1"):
         zf5_of(path, padding="paper")
-    fc6, fc7 = pyramid_fc_layers(zf5_of(path), [6, 3, 2, 1])
+    fc6, fc7, pretrained = pyramid_fc(zf5_of(path), [6, 3, 2, 1], 1024)
+    assert pretrained
     bins = {n: torch.rand(channels, n, n) for n in (1, 2, 3, 6)}
     theirs = torch.cat([bins[n].flatten() for n in (1, 2, 3, 6)])
     ours = torch.cat([bins[n].flatten(1).t().flatten() for n in (6, 3, 2, 1)])
@@ -169,7 +174,7 @@ def test_spp_nets_zf5(caffe, tmp_path, caplog):
     other = PyramidFeatures(zf5_of(path), levels=[4, 3, 2, 1], bins="adaptive")
     for features in (GridFeatures(zf5_of(path)), other):
         caplog.clear()
-        features.fc_layers()
+        features.fully_connected()
         assert "those that were given read 1600 features" in caplog.text
     layers["fc7"][0] = layers["fc7"][0][:, :-1]
     with pytest.raises(UserError, match=r"layer fc7 is \(512, 511\), but this network has"):
@@ -196,7 +201,7 @@ def test_vgg_names(caffe, tmp_path):
     net = vgg16(weights=write(caffe, tmp_path / "vgg.caffemodel", layers), **plain)
     biases = [m.bias[0].item() for m in net.conv if isinstance(m, torch.nn.Conv2d)]
     assert biases == list(range(13))
-    assert not net.fc_pretrained
+    assert not net.grid_fc.pretrained
 
 
 def test_mistakes(caffe, tmp_path):
@@ -224,4 +229,4 @@ def test_mistakes(caffe, tmp_path):
         make(write(caffe, path, norm_first))
     assert make(write(caffe, path, [("pool1", []), ("norm1", []), *layers])).pretrained
     pyramid = [(n, [np.zeros((512, 1600), "f4"), a[1]] if n == "fc6" else a) for n, a in layers]
-    assert not make(write(caffe, path, pyramid)).fc_pretrained  # SPP-net's fc6
+    assert not make(write(caffe, path, pyramid)).grid_fc.pretrained  # SPP-net's fc6

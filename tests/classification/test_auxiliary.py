@@ -1,6 +1,5 @@
 """GoogLeNet's classifiers on inner maps."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -10,8 +9,9 @@ from torchvision.models import GoogLeNet
 from detection.backbones.averaged import googlenet
 from detection.classification.auxiliary import outputs_of
 from detection.classification.classifier import AverageFeatures, Classifier
-from detection.classification.training import ClassificationStage
-from detection.training.schedules import drops
+from detection.classification.training import ClassificationOptions
+from detection.data.examples import WholeImages
+from detection.evaluation.classification import ClassificationEvaluator
 
 
 class Images:
@@ -23,29 +23,33 @@ class Images:
         return 4
 
 
+class Examples(WholeImages):
+    """Which are never made."""
+
+    def of(self, split, side_px, input_px):
+        return None
+
+
 def stage_of(weight):
     backbone = googlenet(weights=None, input_px=64, mean=[0.0] * 3, std=[1.0] * 3)
-    net = Classifier(AverageFeatures(backbone), 6, precision="float32")
-    data = SimpleNamespace(
-        name="some", side_px=80, indices={"train": Images()}, squares_per_image=1
-    )  # fmt: skip
-    stage = ClassificationStage(
-        net, data, sizes_px=[64], alternate="epoch", batch_size=2, epochs=1,
-        squares_per_part=100,
-        optimizer=partial(torch.optim.SGD, lr=0.1), schedule=partial(drops, at=[0.5]),
-        dropout=0.0, clip_norm=None, auxiliary_weight=weight, max_steps=None,
-    )  # fmt: skip
+    net = Classifier(AverageFeatures(backbone), 6, side_px=80)
+    data = SimpleNamespace(name="some", split=lambda name: Images())
+    options = ClassificationOptions(
+        examples=Examples(None), batch_size=2, epochs=1, dropout=0.0, auxiliary_weight=weight
+    )
+    stage = options.stage(net, data, ClassificationEvaluator())
     stage.log = lambda *_, **__: None
     return stage.train()
 
 
 def test_the_loss_is_that_of_torchvisions_network():
     """Its own two classifiers, 0.3 times (Szegedy et al. 2014, section 5)."""
+    torch.manual_seed(0)
     theirs = GoogLeNet(num_classes=6, aux_logits=True, init_weights=False).train()
     stage = stage_of(0.3)
     for number, layer in enumerate(list(theirs.children())[:16]):
-        stage.detector.features.backbone.conv[number].load_state_dict(layer.state_dict())
-    stage.detector.classifier.load_state_dict(theirs.fc.state_dict())
+        stage.model.features.backbone.conv[number].load_state_dict(layer.state_dict())
+    stage.model.output.load_state_dict(theirs.fc.state_dict())
     for head, aux in zip(stage.auxiliary.heads, (theirs.aux1, theirs.aux2), strict=True):
         head.load_state_dict(aux.state_dict())
         head.dropout.p = aux.dropout.p = 0.0

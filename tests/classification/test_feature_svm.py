@@ -5,58 +5,54 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from conftest import fit
 from sklearn.metrics import average_precision_score
 from sklearn.svm import SVC
 
 from detection.backbones.zf5 import zf5
 from detection.classification.feature_svm import FeatureSVM
-from detection.classification.svm_stage import FeatureSVMStage
-from detection.classification.views import CropViews, ViewSet, WholeViews
-from detection.data.classification_data import ClassificationData
+from detection.classification.svm_stage import FeatureSVMOptions
+from detection.classification.views import ViewSet, WholeViews
+from detection.data.classification import ClassificationAnnotations
 from detection.data.folders.class_folders import ClassFolders
+from detection.data.module import DataModule
 from detection.data.shapes.draw_single import draw_shapes_cls
 from detection.errors import UserError
+from detection.evaluation.classification import ClassificationEvaluator
 from detection.metrics.voc_classification import VOCClassificationAP, curve_of
-from detection.runs.trainer import make_trainer
 from detection.sppnet.image_features import PyramidFeatures
 
-TRAINER = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu"}
 
-
-def network(layer, classes=6):
+def network(layer, classes=6, kind=None):
     torch.manual_seed(0)
     backbone = zf5(
         weights=None, width=0.05, padding="paper", normalization="channel", input_px=128,
         mean=[0.5] * 3, std=[0.25] * 3,
     )  # fmt: skip
     features = PyramidFeatures(backbone, levels=[6, 3, 2, 1], bins="adaptive")
-    return FeatureSVM(features, classes, layer=layer, precision="float32").eval()
+    views = ViewSet({"one": kind}) if kind else None
+    return FeatureSVM(features, classes, layer=layer, views=views).eval()
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("shapes"))
-    made = ClassificationData(
+    made = DataModule(
         name="shapes_cls",
+        task="classification",
         source=partial(draw_shapes_cls, download_to=folder, train=6, test=2, seed=0),
         layout=ClassFolders,
-        root=None,
-        crops_per_image=1,
-        mirror_too=False,
-        side_px=128,
-        val_images=1,
-        num_workers=0,
+        annotations=ClassificationAnnotations(),
+        val_images=0,
         cache=folder,
     )
-    made.read(("test",))
-    made.indices["train"] = made.indices["test"]
+    made.setup("test")
+    made.splits["train"] = made.splits["test"]
     return made
 
 
-def fit(detector, data, folder, kind):
-    stage = FeatureSVMStage(detector, data, 0, views=ViewSet({"one": kind}), c=1.0)
-    make_trainer(TRAINER, {}, folder, [], stage.trainer_options()).fit(stage)
-    return stage
+def stage_of(detector, data):
+    return FeatureSVMOptions().stage(detector, data, ClassificationEvaluator())
 
 
 def test_the_finest_level_is_a_part_of_the_pyramid():
@@ -71,13 +67,10 @@ def test_the_finest_level_is_a_part_of_the_pyramid():
 
 def test_svms_are_scikit_learns_on_the_same_activations(data, tmp_path):
     detector = network("fc7")
-    crop = CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)
-    fit(detector, data, tmp_path, crop)
-    views = ViewSet({"one": crop})
-    views.fit(128, detector.features.backbone)
-    loaded = [i for batch in data.view_loader("train", views, 4) for i in batch]
+    fit(stage_of(detector, data), tmp_path)
+    loaded = [i for batch in data.loader("train", detector.transform, 4) for i in batch]
     examples = torch.cat([detector.read(i.views[0][0][None]) for i in loaded])
-    labels = np.array([int(i.label) for i in loaded])
+    labels = np.array([int(i.target["label"]) for i in loaded])
     for label in range(6):
         theirs = SVC(C=1.0, kernel="linear")
         theirs.fit(examples.double().numpy(), labels == label)
@@ -91,7 +84,7 @@ def test_svms_are_scikit_learns_on_the_same_activations(data, tmp_path):
 
 def test_maps_of_whole_images_are_no_features(data, tmp_path):
     with pytest.raises(UserError, match=r"layer=conv4 gives \d+ numbers for a view of"):
-        fit(network("conv4"), data, tmp_path, WholeViews(resize_px=None, flip=False))
+        fit(stage_of(network("conv4", kind=WholeViews()), data), tmp_path)
 
 
 def test_other_views_are_refused_in_tests_too():
@@ -112,12 +105,12 @@ def test_the_grid_is_a_layer_and_there_are_no_logits():
 def test_too_many_images_are_refused_at_once(data, monkeypatch):
     monkeypatch.setattr("detection.classification.svm_stage.MOST", 2)
     with pytest.raises(UserError, match="at most 2 images, and here are"):
-        FeatureSVMStage(network("fc7"), data, 0, views=None, c=1.0)
+        stage_of(network("fc7"), data)
 
 
 def test_several_views_are_refused(data, tmp_path):
     with pytest.raises(UserError, match="SVMs learn from one view"):
-        fit(network("fc7"), data, tmp_path, WholeViews(resize_px=None, flip=True))
+        fit(stage_of(network("fc7", kind=WholeViews(flip=True)), data), tmp_path)
 
 
 def test_a_layer_that_is_not_there_lists_the_others():
@@ -129,11 +122,10 @@ def test_a_random_fc_behind_trained_convolutions_is_refused(data):
     """Weights of a pyramid of other levels bring no fc6."""
     detector = network("fc7")
     detector.features.backbone.pretrained = True
-    crop = ViewSet({"one": CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False)})
     with pytest.raises(UserError, match=r"layer=fc7: the weights hold no fc6 .*so it is random"):
-        FeatureSVMStage(detector, data, 0, views=crop, c=1.0)
-    detector.features.backbone.fc_pretrained = True
-    FeatureSVMStage(detector, data, 0, views=crop, c=1.0)
+        stage_of(detector, data)
+    detector.head.pretrained = True
+    stage_of(detector, data)
 
 
 def test_margins_are_exact_where_the_network_is_not():
@@ -160,7 +152,7 @@ def test_eleven_points_by_hand_and_images_that_are_not_counted():
     scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5]])
     labels = torch.tensor([[1, -1], [0, -1], [-1, -1], [-1, -1], [1, -1]])
     for row in (3, 4, 0, 1, 2):
-        metric.update(scores[row : row + 1], labels[row : row + 1], torch.tensor([row]))
+        metric.update([{"scores": scores[row]}], [{"labels": labels[row]}], [row])
     found = metric.compute()
     assert float(found["ap"][0]) == pytest.approx((6 * 1.0 + 5 * 0.5) / 11)
     assert torch.isnan(found["ap"][1])

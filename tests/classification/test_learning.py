@@ -1,26 +1,28 @@
 """A classifier learns: textures that no colour and no single pixel tells apart."""
 
 from functools import partial
-from pathlib import Path
 
 import albumentations as A
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from conftest import fit
 from PIL import Image
 
 from detection.backbones.zf5 import zf5
 from detection.classification.classifier import Classifier
-from detection.classification.testing import ClassificationTest
-from detection.classification.training import ClassificationStage
+from detection.classification.training import ClassificationOptions
 from detection.classification.views import CropViews, ViewSet, WholeViews
-from detection.data.classification_data import ClassificationData
+from detection.data.classification import ClassificationAnnotations
+from detection.data.examples import WholeImages
 from detection.data.folders.class_folders import ClassFolders
-from detection.runs.trainer import make_trainer
+from detection.data.module import DataModule
+from detection.evaluation.classification import ClassificationEvaluator
 from detection.sppnet.image_features import PyramidFeatures
 from detection.training.schedules import one_cycle
+from detection.training.stage import Stage
 
-TRAINER = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu", "limit_val_batches": 0}
 KINDS = ("columns", "diagonals", "rows", "spots")  # each its own mirror image, as a kind
 SIDE, INPUT = 72, 64
 
@@ -53,13 +55,11 @@ def data(tmp_path_factory):
             for n in range(count):
                 generator = np.random.default_rng([label, n, split == "test"])
                 draw(kind, generator).save(folder / split / kind / f"{n}.png")
-    crops = [A.RandomCrop(INPUT, INPUT), A.HorizontalFlip(p=0.5)]
-    made = ClassificationData(
-        name="textures", source=Path, layout=ClassFolders, root=str(folder),
-        augmentation=A.Compose(crops), crops_per_image=1, mirror_too=False, side_px=SIDE,
-        val_images=1, num_workers=0, cache=str(folder / "cache"),
+    made = DataModule(
+        name="textures", task="classification", layout=ClassFolders, root=str(folder),
+        annotations=ClassificationAnnotations(), cache=folder / "cache",
     )  # fmt: skip
-    made.read()
+    made.setup()
     return made
 
 
@@ -70,21 +70,21 @@ def test_multi_size_training_learns_for_crops_and_whole_images(data, tmp_path):
         weights=None, width=0.1, padding="paper", normalization="channel", input_px=INPUT,
         mean=[0.5] * 3, std=[0.25] * 3,
     )  # fmt: skip
-    features = PyramidFeatures(backbone, levels=[2, 1], bins="adaptive")
-    classifier = Classifier(features, len(KINDS), precision="float32")
-    stage = ClassificationStage(
-        classifier, data, 0, sizes_px=[INPUT, 48], alternate="epoch", batch_size=20, epochs=12,
-        squares_per_part=200,
+    features = PyramidFeatures(backbone, levels=[2, 1])
+    classifier = Classifier(features, len(KINDS), side_px=SIDE)
+    options = ClassificationOptions(
+        examples=WholeImages(A.RandomCrop, [A.HorizontalFlip(p=0.5)]), sizes_px=[INPUT, 48],
+        batch_size=20, epochs=12, crops_per_checkpoint=200,
         optimizer=partial(torch.optim.AdamW, lr=1e-3), schedule=one_cycle, dropout=0.0,
-        clip_norm=5.0, auxiliary_weight=0.3, max_steps=None,
+        clip_norm=5.0,
     )  # fmt: skip
-    make_trainer(TRAINER, {}, tmp_path, [], stage.trainer_options()).fit(stage)
-    kinds = {
-        "crop": CropViews(resize_px=None, crop_px=None, places=["centre"], flip=False),
-        "whole": WholeViews(resize_px=None, flip=False),
-    }
-    for name, kind in kinds.items():
-        test = ClassificationTest(classifier, data, views=ViewSet({name: kind}))
-        trainer = make_trainer(TRAINER, {}, tmp_path, [], {"enable_checkpointing": False})
-        trainer.test(test, verbose=False)
-        assert test.figures["top1_error"] < 0.4, name
+    evaluator = ClassificationEvaluator()
+    fit(options.stage(classifier, data, evaluator), tmp_path)
+    for kind in (CropViews(), WholeViews()):
+        classifier.views = ViewSet({"one": kind})
+        classifier.views.bind(SIDE, backbone)
+        classifier.prepare(data)
+        test = Stage(classifier, data, evaluator)
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+        trainer.test(test, datamodule=data, verbose=False)
+        assert test.figures["top1_error"] < 0.4, kind

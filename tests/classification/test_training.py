@@ -1,19 +1,19 @@
 """The training of classifiers: sizes, parts of epochs, what is refused."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from small_spp import spp
 
-from detection.classification.training import ClassificationStage
+from detection.classification.training import ClassificationOptions
+from detection.data.examples import WholeImages
 from detection.errors import UserError
-from detection.training.schedules import drops
+from detection.evaluation.classification import ClassificationEvaluator
 
 
-class Index:
-    """Of thirty images, ten squares each."""
+class Split:
+    """Thirty images."""
 
     multi_label = False
 
@@ -21,26 +21,30 @@ class Index:
         return 30
 
 
+class Examples(WholeImages):
+    """Ten crops of each image, which are never made."""
+
+    views = 10
+
+    def of(self, split, side_px, input_px):
+        return None
+
+
 def training(**changes):
+    split = Split()
+    split.multi_label = changes.pop("multi_label", False)
+    data = SimpleNamespace(name="some", split=lambda name: split)
+    net = changes.pop("net", None) or spp()
     options = {
+        "examples": Examples(None),
         "sizes_px": [64, 48],
-        "alternate": "epoch",
         "batch_size": 4,
         "epochs": 4,
-        "squares_per_part": 100,
-        "optimizer": partial(torch.optim.SGD, lr=0.1),
-        "schedule": partial(drops, at=[0.5], factor=0.5),
+        "crops_per_checkpoint": 100,
         "dropout": 0.0,
-        "clip_norm": None,
-        "auxiliary_weight": 0.3,
-        "max_steps": None,
     }
-    index = Index()
-    index.multi_label = changes.pop("multi_label", False)
-    data = SimpleNamespace(
-        name="some", side_px=80, indices={"train": index}, squares_per_image=10
-    )  # fmt: skip
-    return ClassificationStage(changes.pop("net", None) or spp(), data, **{**options, **changes})
+    made = ClassificationOptions(**{**options, **changes})
+    return made.stage(net, data, ClassificationEvaluator())
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def training(**changes):
 )
 def test_sizes_alternate_by_epoch_or_step(alternate, sizes):
     """SPP-net, 2.3; a function of the step's number, so that all processes agree."""
-    stage = training(alternate=alternate, squares_per_part=1000)
+    stage = training(alternate=alternate, crops_per_checkpoint=1000)
     found = []
     for step in range(5):
         stage._trainer = SimpleNamespace(current_epoch=step // 2, global_step=step)
@@ -57,7 +61,7 @@ def test_sizes_alternate_by_epoch_or_step(alternate, sizes):
 
 
 def test_long_epochs_have_parts():
-    """Whole epochs alternate the size; three parts of 100 squares each make one."""
+    """Whole epochs alternate the size; three parts of 100 crops each make one."""
     stage = training()
     assert stage.trainer_options()["max_epochs"] == 4 * 3
     found = []
@@ -73,10 +77,10 @@ def test_the_smaller_size_is_the_resized_crop(monkeypatch):
     stage._trainer = SimpleNamespace(current_epoch=0, global_step=0)
     monkeypatch.setattr(stage, "log", lambda *_, **__: None)
     seen = []
-    stage.detector.forward = lambda images, dropout: seen.append(images) or torch.zeros(2, 6)
-    squares = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
-    squares[:, :, :32] = 255
-    stage.training_step((squares, torch.tensor([0, 1])), 0)
+    stage.model.forward = lambda images, dropout: seen.append(images) or torch.zeros(2, 6)
+    crops = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    crops[:, :, :32] = 255
+    stage.training_step((crops, torch.tensor([0, 1])), 0)
     assert seen[0].shape == (2, 3, 48, 48)
     assert seen[0][:, :, :23].min() > 0.99
     assert seen[0][:, :, 25:].max() < 0.01

@@ -22,7 +22,7 @@ def literals(hint: Any) -> list[str]:
 
 def test_sources_tell_what_imports_tell():
     of_classes = ("data=ilsvrc_cls", "data=caltech101", "model=sppnet_classifier")
-    found = {"detection.runs.train.restore_all"}
+    found = {"detection.runs.evaluate.restore_all"}
     for choice in [*of_classes, *CHOICES]:
         words = ["model=sppnet_classifier", "data=ilsvrc_cls"] if "_cls" in choice else []
         found |= set(targets(plain(composed(*words, choice))))
@@ -46,9 +46,12 @@ def test_unknown_target():
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("model.detector.scoring=sofmax", "scoring=sofmax: choose one of svm, softmax"),
-        ("model.layer=fc8", "model.detector.layer=fc8: choose one of pool5, fc6, fc7"),
-        ("data.bad_boxes=clipp", "data.bad_boxes=clipp: choose one of clip, refuse"),
+        ("model.scoring=sofmax", "scoring=sofmax: choose one of svm, softmax"),
+        ("model.layer=fc8", "model.layer=fc8: choose one of pool5, fc6, fc7"),
+        (
+            "data.annotations.bad_boxes=clipp",
+            "data.annotations.bad_boxes=clipp: choose one of clip, refuse",
+        ),
     ],
 )
 def test_unknown_words_are_refused_with_the_known(word, message):
@@ -59,5 +62,5 @@ def test_unknown_words_are_refused_with_the_known(word, message):
 
 def test_evaluation_refuses_an_unknown_precision():
     with pytest.raises(UserError, match="precision=bf16: choose one of float32, bfloat16"):
-        check_words({"_target_": "detection.runs.train.restore_all", "precision": "bf16"})
-    check_words({"_target_": "detection.runs.train.restore_all", "precision": None})
+        check_words({"_target_": "detection.runs.evaluate.restore_all", "precision": "bf16"})
+    check_words({"_target_": "detection.runs.evaluate.restore_all", "precision": None})

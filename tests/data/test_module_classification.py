@@ -3,41 +3,43 @@
 import numpy as np
 import pytest
 import torch
-from conftest import CONF
+from conftest import composed
 from fake_cls import WNIDS, class_folders, kaggle
-from hydra import compose, initialize_config_dir
 
 from detection.config.build import build
 from detection.config.plain import plain
+from detection.data.classification import ClassificationSplit
 from detection.data.folders.class_folders import ClassFolders
 from detection.data.image_index import open_index
 from detection.data.samplers import ShuffledBatches
 from detection.data.transforms import CentreOrCornerCrop, PCALighting, principal_components
 from detection.disk.images import read_reduced
 from detection.errors import UserError
+from detection.runs.train import build_data
+
+EXAMPLES = "model.stages.train.examples"
 
 
-def data(tmp_path, root, *options):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(
-            "train",
-            ["model=sppnet_classifier", "data=ilsvrc_cls", f"data.root={root}",
-             f"paths.cache={tmp_path / 'cache'}", "data.num_workers=0", "backbone.input_px=48",
-             "data.side_px=64", *options],
-        )  # fmt: skip
-    made = build(plain(cfg)["data"])
-    made.read()
-    return made
+def made(tmp_path, root, *options):
+    """The crops that a stage of the config trains on."""
+    words = ["model=sppnet_classifier", "data=ilsvrc_cls", f"data.root={root}",
+             f"paths.cache={tmp_path / 'cache'}", "data.num_workers=0", "data.val_images=0",
+             "model.side_px=64"]  # fmt: skip
+    config = plain(composed(*words, *options))
+    data, _ = build_data(config["data"])
+    data.setup("fit")
+    examples = build(config["model"]["stages"]["train"]["examples"])
+    return examples.of(data.splits["train"], config["model"]["side_px"], 48)
 
 
 def test_batches_are_a_function_of_the_seed(tmp_path):
-    made = data(tmp_path, kaggle(tmp_path / "data"), "data.crops_per_image=2")
-    one, two, other = (list(made.train_loader(6, seed)) for seed in (5, 5, 6))
+    crops = made(tmp_path, kaggle(tmp_path / "data"), f"{EXAMPLES}.crops_per_image=2")
+    one, two, other = (list(crops.loader(6, seed, 0)) for seed in (5, 5, 6))
     assert [images.shape for images, _ in one] == [(6, 3, 48, 48)] * 4
     for (a, labels), (b, same) in zip(one, two, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(labels, same)
-        assert labels[0::2].equal(labels[1::2])  # both squares of an image
+        assert labels[0::2].equal(labels[1::2])  # both crops of an image
     assert not torch.equal(one[0][0], other[0][0])
     seen = torch.cat([labels[::2] for _, labels in one])
     assert sorted(seen.tolist()) == sorted([0, 1, 2] * 4)
@@ -58,7 +60,7 @@ def test_the_parts_of_an_epoch_are_the_whole():
         parts = [list(ShuffledBatches(23, 3, 3, (rank, 2), (n, 2))) for n in range(2)]
         assert parts[0] + parts[1] == whole
         assert all(parts)
-    with pytest.raises(UserError, match=r"of 3 batches has no 4 parts: raise .*squares_per_part"):
+    with pytest.raises(UserError, match=r"of 3 batches has no 4 parts: raise .*crops_per_ch"):
         ShuffledBatches(23, 3, 3, (0, 2), (0, 4))
 
 
@@ -73,8 +75,8 @@ def test_few_images_are_shared_out_too():
 def test_overfeats_ten_views_of_an_image(tmp_path):
     """OverFeat, 3.1: five crops and their flips; a batch is the nearest number of whole images."""
     root = kaggle(tmp_path / "data")
-    made = data(tmp_path, root, "model=overfeat", "model.crop.height=48", "model.crop.width=48")
-    images, labels = next(iter(made.train_loader(28, 0)))
+    crops = made(tmp_path, root, "model=overfeat")
+    images, labels = next(iter(crops.loader(28, 0, 0)))
     assert images.shape == (30, 3, 48, 48)
     assert torch.equal(images[:5].flip(-1), images[5:10])
     assert len(labels.view(3, 10).unique(dim=1)[0]) == 1
@@ -86,13 +88,13 @@ def test_a_corrupt_image_is_named(tmp_path):
     file = next((root / "ILSVRC/Data/CLS-LOC/train" / WNIDS[0]).iterdir())
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(UserError, match=rf"{file.name} cannot be decoded"):
-        list(data(tmp_path, root).train_loader(12, 0))
+        list(made(tmp_path, root).loader(12, 0, 0))
 
 
 def test_a_crop_larger_than_the_image_says_what_to_change(tmp_path):
-    made = data(tmp_path, kaggle(tmp_path / "data"), "data.side_px=40")
-    with pytest.raises(UserError, match=r"data\.side_px must be at least backbone\.input_px"):
-        list(made.train_loader(12, 0))
+    crops = made(tmp_path, kaggle(tmp_path / "data"), "model.side_px=40")
+    with pytest.raises(UserError, match=r"model\.side_px must be at least backbone\.input_px"):
+        list(crops.loader(12, 0, 0))
 
 
 def test_crops_are_of_the_five_places():
@@ -109,13 +111,14 @@ def test_principal_colours_are_numpys(tmp_path):
     """Against the eigenvectors of all pixels' covariance; and a run keeps them."""
     root = class_folders(tmp_path / "data")
     index = open_index(tmp_path / "cache", "some", ClassFolders(root), "train")
+    split = ClassificationSplit(index)
     pixels = np.concatenate([read_reduced(index.path(row), 64).reshape(-1, 3) for row in range(12)])
     covariance = np.cov(pixels.T / 255.0, bias=True)
-    found = principal_components(index, 100) / 255
+    found = principal_components(split, 100) / 255
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.eigvalsh(covariance))
     np.testing.assert_allclose(found @ covariance, found * np.linalg.norm(found, axis=1)[:, None])
     lighting = PCALighting(std=0.1, images=100)
-    lighting.fit(index)
+    lighting.learn_from(split)
     assert (index.kept_in / "colours-100.json").is_file()
     lighting.set_random_seed(1)
     grey = np.full((4, 4, 3), 100, np.uint8)
@@ -123,3 +126,30 @@ def test_principal_colours_are_numpys(tmp_path):
     scatter = np.cov(moved.T, bias=True)
     expected = 0.01 * (lighting.components.T @ lighting.components)
     assert np.trace(scatter) == pytest.approx(np.trace(expected) + 3 / 12, rel=0.3)
+
+
+def test_validation_images_are_held_aside_from_train(tmp_path):
+    """Never test images: a tenth of train, evenly over the classes, where there is no list."""
+    root = kaggle(tmp_path / "data", train=20)
+    words = ["model=sppnet_classifier", "data=ilsvrc_cls", f"data.root={root}",
+             f"paths.cache={tmp_path / 'cache'}"]  # fmt: skip
+    data, _ = build_data(plain(composed(*words))["data"])
+    data.setup()
+    names = {split: {images.image_id(i) for i in range(len(images))}
+             for split, images in data.splits.items()}  # fmt: skip
+    assert [len(names[split]) for split in ("train", "val", "test")] == [54, 6, 6]
+    assert not names["train"] & names["val"]
+    assert all("/train/" in name for name in names["val"])
+    labels = [int(data.splits["val"].target(i)["label"]) for i in range(6)]
+    assert sorted(labels) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_val_folder_beside_test_is_validated_on(tmp_path):
+    root = class_folders(tmp_path / "data", test="test")
+    class_folders(root, train="val", test="test2")
+    words = ["model=sppnet_classifier", "data=image_folder", f"data.root={root}",
+             f"paths.cache={tmp_path / 'cache'}"]  # fmt: skip
+    data, _ = build_data(plain(composed(*words))["data"])
+    data.setup()
+    assert [len(data.splits[split]) for split in ("train", "val", "test")] == [12, 12, 12]
+    assert data.splits["val"].image_id(0).startswith("val/")

@@ -7,45 +7,39 @@ from functools import partial, reduce
 import numpy as np
 import pytest
 import torch
-from conftest import real_data
+from conftest import find_proposals, real_data
 from PIL import Image
 from scipy.io import savemat
 
-from detection.data.detection_data import DetectionData
+from detection.data.detection import DetectionAnnotations
+from detection.data.module import DataModule
 from detection.data.samplers import ShardSampler
+from detection.data.sources import existing_folder
 from detection.data.splits import stratified_split
 from detection.data.voc.annotation import VOCObject
 from detection.data.voc.folder import VOCFolder
-from detection.data.voc.release import existing_folder, find_release, voc_release
+from detection.data.voc.release import find_release, voc_release
 from detection.errors import UserError
-from detection.metrics import VOCMeanAveragePrecision
+from detection.proposals.recall import ProposalRecall
 from detection.proposals.selective_search import SelectiveSearch
+from detection.regions.detector import RegionDetector
 
 CAT = VOCObject("cat", (5, 5, 30, 30))
 DOG = VOCObject("dog", (10, 5, 50, 35), difficult=True)
 
 
-def data(root, cache="cache", **changes):
+def data(root, cache="cache", annotations=None, **changes):
     options = {
         "name": "test",
-        "source": existing_folder,
-        "root": str(root),
-        "splits": {"train": None, "val": None, "test": None},
-        "fractions": {"train": 0.7, "val": 0.1, "test": 0.2},
-        "split_seed": 0,
-        "classes": None,
-        "bad_boxes": "clip",
-        "train_on_difficult": True,
-        "val_images": 100,
-        "num_workers": 0,
-        "processes": 1,
-        "cache": str(cache),
-        "mat_boxes": {},
-        "interpolation": "area",
+        "task": "detection",
         "layout": VOCFolder,
-        "metric": VOCMeanAveragePrecision,
+        "annotations": DetectionAnnotations(**(annotations or {})),
+        "root": str(root),
+        "val_images": 100,
+        "processes": 1,
+        "cache": cache,
     }
-    return DetectionData(**{**options, **changes})
+    return DataModule(**{**options, **changes})
 
 
 @pytest.fixture
@@ -60,32 +54,32 @@ def folder(fake_voc):
 
 def test_reads_lists_classes_and_samples(folder):
     module = data(folder.root)
-    module.read()
+    module.setup()
     assert module.class_names == ["cat", "dog"]
-    assert module.datasets["train"].image_ids == ["a", "b", "c"]
+    assert module.splits["train"].image_ids == ["a", "b", "c"]
     assert not module.has_val
-    sample = module.datasets["train"][1]
+    sample = module.splits["train"][1]
     assert sample.image.shape == (3, 40, 60)
     assert sample.image.dtype == torch.uint8
-    assert sample.boxes.tolist() == [[10, 5, 50, 35], [5, 5, 30, 30]]
-    assert sample.labels.tolist() == [1, 0]
-    assert sample.difficult.tolist() == [True, False]
-    assert module.datasets["train"][2].boxes.shape == (0, 4)  # pure background is legal
+    assert sample.target["boxes"].tolist() == [[10, 5, 50, 35], [5, 5, 30, 30]]
+    assert sample.target["labels"].tolist() == [1, 0]
+    assert sample.target["difficult"].tolist() == [True, False]
+    assert module.splits["train"][2].target["boxes"].shape == (0, 4)  # pure background is legal
 
 
 def test_difficult_objects_can_be_left_out_of_training(folder):
-    module = data(folder.root, train_on_difficult=False)
-    module.read()
-    assert module.datasets["train"][1].labels.tolist() == [0]
-    assert module.datasets["test"][0].difficult.tolist() == [True]  # the metric ignores it
+    module = data(folder.root, annotations={"train_on_difficult": False})
+    module.setup()
+    assert module.splits["train"][1].target["labels"].tolist() == [0]
+    assert module.splits["test"][0].target["difficult"].tolist() == [True]  # the metric ignores it
 
 
 def test_val_list_is_the_test_set_where_there_is_no_other(folder):
     folder.lists(val=["d"])
     (folder.root / "ImageSets" / "Main" / "test.txt").unlink()
     module = data(folder.root)
-    module.read()
-    assert module.datasets["test"].image_ids == ["d"]
+    module.setup()
+    assert module.splits["test"].image_ids == ["d"]
     assert not module.has_val
 
 
@@ -93,10 +87,10 @@ def test_split_without_lists_is_stratified_and_the_same_again(fake_voc):
     for n in range(40):
         fake_voc.add(f"{n:02d}", [CAT] if n % 4 else [DOG])
     first, second = data(fake_voc.root), data(fake_voc.root)
-    first.read()
-    second.read()
-    ids = {split: d.image_ids for split, d in first.datasets.items()}
-    assert ids == {split: d.image_ids for split, d in second.datasets.items()}
+    first.setup()
+    second.setup()
+    ids = {split: d.image_ids for split, d in first.splits.items()}
+    assert ids == {split: d.image_ids for split, d in second.splits.items()}
     assert sorted(reduce(operator.iadd, ids.values(), [])) == [f"{n:02d}" for n in range(40)]
     dogs = {split: sum(int(i) % 4 == 0 for i in names) for split, names in ids.items()}
     assert dogs == {"train": 7, "val": 1, "test": 2}
@@ -123,42 +117,42 @@ def test_split_of_images_without_objects():
 def test_mistakes_in_a_folder(folder, break_it, message):
     break_it(folder)
     with pytest.raises(UserError, match=message):
-        data(folder.root, classes=["cat", "dog"]).read()
+        data(folder.root, annotations={"classes": ["cat", "dog"]}).setup()
 
 
 def test_missing_root(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
-        data(tmp_path / "gone").read()
+        data(tmp_path / "gone").setup()
     with pytest.raises(UserError, match=r"JPEGImages is missing: data\.root="):
-        data(tmp_path).read()
+        data(tmp_path).setup()
     with pytest.raises(UserError, match=r"data\.root= must name the folder"):
         existing_folder(None)
 
 
 def test_missing_list_names_those_there(folder):
     with pytest.raises(UserError, match=r"vall\.txt is missing; lists there: test, train"):
-        data(folder.root, splits={"train": None, "val": "vall", "test": None}).read()
+        data(folder.root, splits={"train": None, "val": "vall", "test": None}).setup()
 
 
 def test_bad_boxes_are_clipped_or_refused_and_always_told(folder, caplog):
     folder.add("a", [VOCObject("cat", (-3, 5, 70, 30)), VOCObject("cat", (9, 9, 10, 20)), CAT])
     with caplog.at_level(logging.WARNING):
         module = data(folder.root)
-        module.read()
-    assert module.datasets["train"][0].boxes.tolist() == [[0, 5, 60, 30], [5, 5, 30, 30]]
+        module.setup()
+    assert module.splits["train"][0].target["boxes"].tolist() == [[0, 5, 60, 30], [5, 5, 30, 30]]
     assert "object 1 (cat) (-2, 6, 70, 30) leaves the image: clipped" in caplog.text
     assert "object 2 (cat) (10, 10, 10, 20) has no area: dropped" in caplog.text
     with pytest.raises(UserError, match=r"a\.xml object 1 .* leaves the image; mend it"):
-        data(folder.root, bad_boxes="refuse").read()
+        data(folder.root, annotations={"bad_boxes": "refuse"}).setup()
 
 
 def test_truncated_jpeg_is_named(folder):
     file = folder.root / "JPEGImages" / "a.jpg"
     file.write_bytes(file.read_bytes()[:900])
     module = data(folder.root)
-    module.read()
+    module.setup()
     with pytest.raises(UserError, match=r"a\.jpg cannot be decoded .*truncated"):
-        module.datasets["train"][0]
+        module.splits["train"][0]
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA"])
@@ -168,15 +162,15 @@ def test_grey_cmyk_and_other_images_become_rgb(folder, mode):
     file.unlink()
     Image.new(mode, (60, 40)).save(file.with_suffix(suffix))
     module = data(folder.root)
-    module.read()
-    assert module.datasets["train"][0].image.shape == (3, 40, 60)
+    module.setup()
+    assert module.splits["train"][0].image.shape == (3, 40, 60)
 
 
 def test_real_bccd_tells_of_its_two_boxes_without_area(caplog):
     with caplog.at_level(logging.WARNING):
         module = data(real_data("bccd"))
-        module.read()
-    assert {k: len(v) for k, v in module.datasets.items()} == {"train": 205, "val": 87, "test": 72}
+        module.setup()
+    assert {k: len(v) for k, v in module.splits.items()} == {"train": 205, "val": 87, "test": 72}
     assert module.class_names == ["Platelets", "RBC", "WBC"]
     assert caplog.text.count("has no area") == 2
     assert "BloodImage_00338" in caplog.text
@@ -185,12 +179,12 @@ def test_real_bccd_tells_of_its_two_boxes_without_area(caplog):
 
 def test_proposals_come_with_samples(folder, tmp_path):
     module = data(folder.root, cache=tmp_path / "cache")
-    module.read()
-    module.find_proposals(SelectiveSearch(min_side_px=5))
-    sample = next(iter(module.loader("test")))
+    module.setup()
+    find_proposals(module, SelectiveSearch(min_side_px=5))
+    (sample,) = next(iter(module.test_dataloader()))
     assert sample.image_id == "d"
     assert len(sample.proposals) >= 1
-    assert set(module.recall) == {
+    assert set(ProposalRecall.of(module.splits["test"]).figures()) == {
         "proposals/recall_0.5",
         "proposals/recall_0.7",
         "proposals/boxes_per_image",
@@ -228,6 +222,14 @@ def test_failed_download_says_what_to_do(monkeypatch, tmp_path):
         source(None)
 
 
+class Detector(RegionDetector):
+    """Its proposals alone."""
+
+    def __init__(self, published_boxes):
+        torch.nn.Module.__init__(self)
+        self.published_boxes, self.search = published_boxes, SelectiveSearch()
+
+
 def test_mat_boxes_of_the_authors_instead_of_our_own(fake_voc, tmp_path):
     """For the split that is given one; the file must know every image."""
     for image_id in ("a", "b"):
@@ -236,36 +238,108 @@ def test_mat_boxes_of_the_authors_instead_of_our_own(fake_voc, tmp_path):
     cells = np.empty((1, 1), object)
     cells[0, 0] = np.array([[6, 6, 30, 30], [1, 1, 40, 60]], np.uint16)
     savemat(tmp_path / "train.mat", {"boxes": cells, "images": np.array(["a"], object)})
-    options = {"cache": tmp_path / "cache", "mat_boxes": {"train": str(tmp_path / "train.mat")}}
-    made = data(fake_voc.root, **options)
-    made.read()
-    made.find_proposals(SelectiveSearch())
-    assert made.datasets["train"].proposals(0).tolist() == [[5, 5, 30, 30], [0, 0, 60, 40]]
-    assert len(made.datasets["test"].proposals(0)) > 0
+    detector = Detector({"train": str(tmp_path / "train.mat")})
+    made = data(fake_voc.root, cache=tmp_path / "cache")
+    made.setup()
+    detector.prepare(made)
+    assert made.splits["train"].proposals(0).tolist() == [[5, 5, 30, 30], [0, 0, 60, 40]]
+    assert len(made.splits["test"].proposals(0)) > 0
     fake_voc.lists(train=["b"], test=["a"])
-    other = data(fake_voc.root, **options)
-    other.read()
+    other = data(fake_voc.root, cache=tmp_path / "cache")
+    other.setup()
     with pytest.raises(UserError, match=r"train\.mat have no boxes for 1 of 1 images, such as b"):
-        other.find_proposals(SelectiveSearch())
+        detector.prepare(other)
 
 
 def test_a_stage_may_train_on_a_part_of_train(folder):
     folder.lists(train=["a", "b", "c"], part=["c", "a"], test=["d"])
     module = data(folder.root)
-    module.read()
-    assert module.training_images(None) == [0, 1, 2]
-    assert module.training_images("part") == [2, 0]
+    module.setup()
+    assert module.splits["train"].chosen(None) == [0, 1, 2]
+    assert module.splits["train"].chosen("part") == [2, 0]
     with pytest.raises(UserError, match=r"1 images of test are not in .*such as d"):
-        module.training_images("test")
+        module.splits["train"].chosen("test")
 
 
 def test_a_test_without_annotations_is_tested_on(folder, caplog):
     """As VOC 2012's: what is found goes to a server."""
     (folder.root / "Annotations" / "d.xml").unlink()
     module = data(folder.root)
-    module.read()
+    module.setup()
     assert "no image of" in caplog.text
-    assert module.datasets["test"].num_objects == 0
+    assert module.splits["test"].num_objects == 0
     (folder.root / "Annotations" / "a.xml").unlink()
     with pytest.raises(UserError, match=r"a\.xml"):
-        data(folder.root).read()
+        data(folder.root).setup()
+
+
+def rewrite(xml, old, new):
+    """Change an annotation as a labelling program might have written it."""
+    text = xml.read_text()
+    assert old in text
+    xml.write_text(text.replace(old, new))
+
+
+def test_an_annotation_without_a_size_takes_the_images(folder, caplog):
+    """0×0, as in a quarter of one public set, or none at all: no object is lost."""
+    xml = folder.root / "Annotations" / "a.xml"
+    rewrite(xml, "<width>60</width>", "<width>0</width>")
+    rewrite(xml, "<height>40</height>", "<height>0</height>")
+    with caplog.at_level(logging.WARNING):
+        module = data(folder.root)
+        module.setup()
+    assert module.splits["train"].gt(0).boxes.tolist() == [[5, 5, 30, 30]]
+    assert "a.xml: <size> is 0×0, the image 60×40: the image's counts" in caplog.text
+    text = xml.read_text()
+    xml.write_text(text[: text.index("<size>")] + text[text.index("</size>") + 7 :])
+    module = data(folder.root)
+    module.setup()
+    assert module.splits["train"].gt(0).boxes.tolist() == [[5, 5, 30, 30]]
+
+
+def test_boxes_of_an_image_that_was_scaled_are_scaled(folder, caplog):
+    """Annotated at 600×400, shrunk to 60×40 afterwards."""
+    folder.add("a", [VOCObject("cat", (50, 100, 300, 400))])
+    xml = folder.root / "Annotations" / "a.xml"
+    rewrite(xml, "<width>60</width>", "<width>600</width>")
+    rewrite(xml, "<height>40</height>", "<height>400</height>")
+    with caplog.at_level(logging.WARNING):
+        module = data(folder.root)
+        module.setup()
+    assert module.splits["train"].gt(0).boxes.tolist() == [[5, 10, 30, 40]]
+    assert "a.xml: <size> is 600×400, the image 60×40: boxes are scaled" in caplog.text
+
+
+def test_an_image_of_another_shape_is_refused(folder):
+    """Turned by its EXIF entry after it was annotated, say."""
+    xml = folder.root / "Annotations" / "a.xml"
+    rewrite(xml, "<width>60</width>", "<width>40</width>")
+    rewrite(xml, "<height>40</height>", "<height>60</height>")
+    with pytest.raises(UserError, match=r"a\.xml: <size> is 40×60, the image 60×40: .*turned"):
+        data(folder.root).setup()
+
+
+def test_validation_images_are_held_aside_where_there_is_no_list(fake_voc):
+    """A tenth of train at most, never test images; val_images=0 trains on all."""
+    for n in range(40):
+        fake_voc.add(f"{n:02d}", [CAT])
+    names = [f"{n:02d}" for n in range(40)]
+    fake_voc.lists(train=names[:30], test=names[30:])
+    module = data(fake_voc.root)
+    module.setup()
+    assert [len(module.splits[s]) for s in ("train", "val", "test")] == [27, 3, 10]
+    assert set(module.splits["val"].image_ids) < set(names[:30])
+    assert not set(module.splits["val"].image_ids) & set(module.splits["train"].image_ids)
+    few = data(fake_voc.root, val_images=2)
+    few.setup()
+    assert len(few.splits["val"]) == 2
+    none = data(fake_voc.root, val_images=0)
+    none.setup()
+    assert not none.has_val
+    assert len(none.splits["train"]) == 30
+
+
+def test_a_limit_takes_a_few_images_of_each_split(folder):
+    module = data(folder.root, limit=1)
+    module.setup()
+    assert [len(split) for split in module.splits.values()] == [1, 1]

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from detection.boxes import box_iou
+from detection.data.detection import DetectionSplit
 from detection.data.object_crops import ObjectCrops
-from detection.data.samples import DetectionDataset
 from detection.data.voc.annotation import VOCObject
 from detection.data.voc.folder import VOCFolder
 from detection.errors import UserError
 
 
-class WithProposals(DetectionDataset):
+class WithProposals(DetectionSplit):
     """A grid of proposals in every image."""
 
     def proposals(self, index):
@@ -29,20 +29,47 @@ def dataset(fake_voc):
     return WithProposals(VOCFolder(fake_voc.root), ["a", "b"], ["cat", "dog"])
 
 
+def moved_objects(dataset, crops, seed):
+    """The ground truth of the image that a seed crops, in the crop's pixels."""
+    seen = []
+
+    class Watching(type(crops)):
+        def choose(self, image, matrix, size_px, generator):
+            seen.append((image, matrix))
+            return super().choose(image, matrix, size_px, generator)
+
+    watching = Watching(dataset, 2, windows=16, scale_px=40, augmentation=None)
+    watching.draw(64, np.random.default_rng(seed))
+    ((image, matrix),) = seen
+    gt = dataset.gt(image)
+    moved = gt.boxes.double() * matrix[0, 0] + torch.from_numpy(np.tile(matrix[:, 2], 2))
+    return gt._replace(boxes=moved.float())
+
+
 def test_labels_are_those_of_the_overlap(dataset):
     crops = ObjectCrops(dataset, 2, windows=16, scale_px=40, augmentation=None)
-    seen = set()
+    seen, checked = set(), 0
     for n in range(30):
         crop = crops.draw(64, np.random.default_rng(n))
         assert crop.pixels.shape == (64, 64, 3)
         assert len(crop.boxes) == len(crop.labels) <= 16
         assert (crop.boxes >= 0).all()
         assert (crop.boxes <= 64).all()
-        objects = torch.from_numpy(crop.boxes[crop.labels < 2])
-        background = torch.from_numpy(crop.boxes[crop.labels == 2])
         seen |= set(crop.labels.tolist())
-        if len(objects) and len(background):
-            assert box_iou(objects, background).max() < 1
+        # the crop's objects lie where its matrix takes them; a window cut by the edge loses up to
+        # a quarter, so that its overlap there may differ from that in the image
+        gt = moved_objects(dataset, crops, n)
+        whole = ((crop.boxes > 0) & (crop.boxes < 64)).all(axis=1)
+        if len(gt.boxes):
+            iou, match = box_iou(torch.from_numpy(crop.boxes[whole]), gt.boxes).max(dim=1)
+            for label, overlap, nearest in zip(crop.labels[whole], iou, match, strict=True):
+                if label == 2:
+                    assert overlap < 0.5 + 1e-4
+                else:
+                    assert overlap >= 0.5 - 1e-4
+                    assert label == gt.labels[nearest]
+                checked += 1
+    assert checked > 50
     assert seen == {0, 1, 2}
 
 

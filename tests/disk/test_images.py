@@ -5,7 +5,7 @@ import pytest
 from fake_cls import write_image
 from PIL import Image
 
-from detection.disk.images import read_image, read_reduced
+from detection.disk.images import ImageCache, read_image, read_reduced
 from detection.errors import UserError
 
 
@@ -64,3 +64,17 @@ def test_truncated_images_are_never_filled_up(tmp_path):
             read_reduced(tmp_path / "a.jpg", 50)
     with pytest.raises(UserError, match=r"b\.jpg is missing"):
         read_reduced(tmp_path / "b.jpg", 50)
+
+
+def test_the_cache_is_bounded_in_bytes(tmp_path):
+    """What does not fit is decoded anew; nothing is thrown out for it."""
+    read = []
+
+    def pixels(path):
+        read.append(path.name)
+        return np.zeros((10, 10, 3), np.uint8)
+
+    cache = ImageCache(max_bytes=700, read=pixels)
+    for name in ("a", "b", "c", "a", "b", "c"):
+        assert cache[tmp_path / name].shape == (10, 10, 3)
+    assert read == ["a", "b", "c", "c"]

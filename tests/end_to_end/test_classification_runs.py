@@ -14,14 +14,15 @@ TINY = [
     "logger=csv",
     "data.source.train=8",
     "data.source.test=4",
-    "data.side_px=72",
-    "recipe.width=0.05",
+    "data.source.val=2",
+    "model.side_px=72",
+    "backbone.width=0.05",
     "backbone.input_px=64",
     "model.features.levels=[2,1]",
     "model.stages.train.sizes_px=[64,48]",
     "model.stages.train.epochs=3",
     "model.stages.train.batch_size=16",
-    "model.stages.train.squares_per_part=32",  # two parts an epoch, so that it goes on inside one
+    "model.stages.train.crops_per_checkpoint=32",  # two parts an epoch: it goes on inside one
     "model.stages.train.dropout=0.0",
 ]
 
@@ -34,8 +35,13 @@ def finished(tmp_path_factory, paths):
     return folder
 
 
+def of_test(folder):
+    """What a run measured on test images."""
+    return {k: v for k, v in figures(folder).items() if not k.startswith("val/")}
+
+
 def weights(folder):
-    return torch.load(folder / "detector.ckpt", weights_only=True)["state_dict"]
+    return torch.load(folder / "model.ckpt", weights_only=True)["state_dict"]
 
 
 def test_a_run_leaves_all_that_it_should(finished):
@@ -63,21 +69,27 @@ def test_guesses_are_written_for_each_image(finished):
 def test_other_views_and_committees(finished, tmp_path, paths):
     """evaluate.py on ten views, and two copies as one on the run's own."""
     run("evaluate.py", f"ckpt={finished}", "views=ten", f"run_dir={tmp_path / 'ten'}", *paths)
-    assert set(figures(tmp_path / "ten")) == set(figures(finished))
+    assert set(figures(tmp_path / "ten")) == set(of_test(finished))
     both = f"ckpt=[{finished},{finished}]"
-    same = ["data=shapes_cls", "data.source.train=8", "data.source.test=4"]
+    same = ["data=shapes_cls", "data.source.train=8", "data.source.test=4", "data.source.val=2"]
     run("evaluate.py", both, f"run_dir={tmp_path / 'both'}", *same, *paths)
-    assert figures(tmp_path / "both") == figures(finished)
+    assert figures(tmp_path / "both") == of_test(finished)
 
 
 def test_several_networks_in_one_run(tmp_path, paths):
     """OverFeat, table 2: the figures are those of their committee, each of a seed of its own."""
-    words = [*TINY, *paths, "model.stages.train.epochs=1", "members=2", f"run_dir={tmp_path}/two"]
+    words = [
+        *TINY,
+        *paths,
+        "model.stages.train.epochs=1",
+        "num_models=2",
+        f"run_dir={tmp_path}/two",
+    ]
     run("train.py", *words)
     first, second = tmp_path / "two" / "model_1", tmp_path / "two" / "model_2"
-    assert not torch.equal(weights(first)["fc7.weight"], weights(second)["fc7.weight"])
+    assert not torch.equal(weights(first)["head.fc7.weight"], weights(second)["head.fc7.weight"])
     run("evaluate.py", f"ckpt=[{first},{second}]", f"run_dir={tmp_path / 'both'}", *paths)
-    assert figures(tmp_path / "both") == figures(tmp_path / "two")
+    assert figures(tmp_path / "both") == of_test(tmp_path / "two")
     result = run("evaluate.py", f"ckpt={tmp_path / 'two'}", check=False)
     assert result.returncode == 2
     assert f"the run has 2, such as {first}" in result.stderr
@@ -85,9 +97,9 @@ def test_several_networks_in_one_run(tmp_path, paths):
 
 @pytest.mark.slow  # the SVMs of detectors go the same way
 def test_svms_on_two_processes(finished, tmp_path, paths):
-    words = [w for w in TINY if not w.startswith(("model", "recipe", "trainer"))]
+    words = [w for w in TINY if not w.startswith(("model", "backbone", "trainer"))]
     words += ["model=feature_svm", "backbone.width=0.05", "model.features.levels=[2,1]"]
-    words += [f"backbone.weights={finished}/detector.ckpt", *paths]
+    words += [f"backbone.weights={finished}/model.ckpt", *paths]
     run("train.py", *words, "trainer=cpu", f"run_dir={tmp_path / 'one'}")
     run("train.py", *words, "trainer=ddp_cpu", f"run_dir={tmp_path / 'two'}")
     assert figures(tmp_path / "two") == figures(tmp_path / "one")
@@ -98,19 +110,20 @@ def test_a_detector_starts_from_a_classifier(finished, tmp_path):
     from conftest import CONF
     from hydra import compose, initialize_config_dir
 
+    from detection.config.build import build_model
     from detection.config.plain import plain
-    from detection.disk.checkpoints import make_detector
+    from detection.runs.train import model_tree
 
-    options = ["backbone=zf5", "backbone.width=0.05", f"backbone.weights={finished}/detector.ckpt"]
+    options = ["backbone=zf5", "backbone.width=0.05", f"backbone.weights={finished}/model.ckpt"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = plain(compose("train", ["model=sppnet", "model.features.levels=[2,1]", *options]))
-    detector = make_detector({"backbone": config["backbone"], **config["model"]}, 3)
+    detector = build_model(model_tree(config), 3)
     state = weights(finished)
-    for name in ("features.backbone.conv.0.weight", "fc6.weight", "fc7.bias"):
+    for name in ("features.backbone.conv.0.weight", "head.fc6.weight", "head.fc7.bias"):
         assert torch.equal(detector.state_dict()[name], state[name])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = plain(compose("train", ["model=rcnn", *options]))
-    detector = make_detector({"backbone": config["backbone"], **config["model"]}, 3)
+    detector = build_model(model_tree(config), 3)
     assert torch.equal(
         detector.state_dict()["features.backbone.conv.0.weight"],
         state["features.backbone.conv.0.weight"],

@@ -29,7 +29,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS if na
 def trees(tmp_path_factory) -> dict[str, Path]:
     """A root for each data set: VOC's years with objects of all classes, ILSVRC DET and CLS."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        names = list(compose("train", ["data=voc07"]).data.classes)
+        names = list(compose("train", ["data=voc07"]).data.annotations.classes)
     roots = {}
     for year, lists in (("2007", ("trainval", "test")), ("2010", ("train", "val"))):
         root = tmp_path_factory.mktemp("voc") / "VOCdevkit" / f"VOC{year}"
@@ -74,10 +74,8 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         first = compose("train", options)
         data = first.data.name
-        if "search" in first.model.detector:
-            options += ["data.processes=1", "model.detector.search.max_boxes=10"]
-        elif "train" in first.model.stages:
-            options += ["model.stages.train.batch_size=10"]
+        if "search" in first.model:
+            options += ["data.processes=1", "model.search.max_boxes=10"]
         if data == "caltech101":
             options += ["data.layout.seed=[3,5]"]
         cfg = compose("train", [*options, f"data.root={trees[data]}"], return_hydra_config=True)
@@ -89,7 +87,7 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
         del cfg["hydra"]
     train(cfg)
     stages = {k for k, stage in cfg.model.stages.items() if stage}
-    if cfg.model.detector.get("scoring") == "softmax":
+    if cfg.model.get("scoring") == "softmax":
         stages -= {"svm"}
     done = {path.parent.name.partition("_")[2] for path in run_dir.glob("**/stages/*/done")}
     assert done == stages

@@ -5,7 +5,13 @@ import shutil
 import pytest
 from commands import TINY, figures, kill_when, run
 
-RCNN = [*TINY, "model=rcnn", "model.features.batch_size=64", "model.detector.search.max_boxes=60"]
+RCNN = [
+    *(word for word in TINY if "scales_px" not in word),
+    "model=rcnn",
+    "model.features.batch_size=64",
+    "model.search.max_boxes=60",
+    "model.stages.finetune.length.min_steps=4",
+]
 
 
 @pytest.fixture(scope="module")

@@ -25,15 +25,15 @@ def finished(tmp_path_factory, paths):
 
 
 def test_a_run_leaves_all_that_it_should(finished):
-    for name in ("config.yaml", "train.log", "detector.ckpt", "metrics.json", "report/index.html"):
+    for name in ("config.yaml", "train.log", "model.ckpt", "metrics.json", "report/index.html"):
         assert (finished / name).stat().st_size > 0
     stages = sorted(p.name for p in (finished / "stages").iterdir())
-    assert stages == ["1_pretrain", "2_finetune", "3_svm", "4_box_regression", "test"]
+    assert stages == ["1_pretrain", "2_finetune", "3_svm", "4_box_regression", "test", "val"]
     for stage in stages[:4]:
         assert (finished / "stages" / stage / "done").is_file()
         assert (finished / "stages" / stage / "curves").is_dir()
     metrics = figures(finished)
-    for key in ("test/map", "test/ap/ring", "proposals/recall_0.5"):
+    for key in ("test/map", "val/map", "test/ap/ring", "proposals/recall_0.5"):
         assert 0 <= metrics[key] <= 1
     page = (finished / "report" / "index.html").read_text()
     assert not re.findall(r"(?:src|href|url)\W{1,2}https?:", page)  # nothing is fetched
@@ -56,9 +56,14 @@ def test_detections_are_written_in_both_formats(finished):
 
 def test_evaluate_finds_the_same_figures_from_the_checkpoint_alone(finished, paths, tmp_path):
     ckpt = tmp_path / "alone.ckpt"
-    ckpt.write_bytes((finished / "detector.ckpt").read_bytes())
+    ckpt.write_bytes((finished / "model.ckpt").read_bytes())
     run("evaluate.py", f"ckpt={ckpt}", "trainer=cpu", *paths, f"run_dir={tmp_path}/eval")
-    assert figures(tmp_path / "eval") == figures(finished)
+    assert figures(tmp_path / "eval") == of_test(finished)
+
+
+def of_test(folder):
+    """What a run measured on test images."""
+    return {k: v for k, v in figures(folder).items() if not k.startswith("val/")}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_a_stage_validates_what_it_has_learnt(finished, paths, tmp_path, stage):
 def test_two_processes_find_the_same_figures(finished, paths, tmp_path):
     """Nine images over two processes: each exactly once."""
     run("evaluate.py", f"ckpt={finished}", "trainer=ddp_cpu", *paths, f"run_dir={tmp_path}/eval")
-    assert figures(tmp_path / "eval") == figures(finished)
+    assert figures(tmp_path / "eval") == of_test(finished)
 
 
 def test_all_stages_run_on_two_processes(finished, paths, tmp_path):
@@ -153,7 +158,7 @@ def test_run_dir_belongs_to_one_config(finished, paths):
 
 def test_loss_that_is_not_finite_stops_and_names_images(paths, tmp_path):
     words = [*TINY, *paths, f"run_dir={tmp_path}/nan"]
-    rate = "model.stages.finetune.learning_rate=1e30"
+    rate = "model.stages.finetune.optimizer.lr=1e30"
     result = run("train.py", *words, rate, check=False)
     assert result.returncode == 1
     assert "the loss of stage finetune is" in result.stderr

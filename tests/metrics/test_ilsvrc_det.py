@@ -12,32 +12,32 @@ from detection.metrics import ILSVRCDetectionMAP
 
 
 def naive(images, num_classes):
-    """eval_detection.m line by line, in loops: AP of each class, nan without truths."""
+    """eval_detection.m line by line, in loops: AP of each class, nan without gts."""
     rows = []  # class, score, hit (None: blacklisted)
     wanted = [0] * num_classes
-    for found, truths, blacklist in images:
-        for label, _ in truths:
+    for detections, gts, blacklist in images:
+        for label, _ in gts:
             wanted[label] += label not in blacklist
-        taken = [False] * len(truths)
-        for label, score, box in sorted(found, key=lambda f: -f[1]):
+        gt_is_found = [False] * len(gts)
+        for label, score, box in sorted(detections, key=lambda f: -f[1]):
             if label in blacklist:
                 rows.append((label, score, None))
                 continue
             best, chosen = -math.inf, None
-            for k, (other, truth) in enumerate(truths):
-                if other != label or taken[k]:
+            for k, (other, gt) in enumerate(gts):
+                if other != label or gt_is_found[k]:
                     continue
-                iw = min(box[2], truth[2]) - max(box[0], truth[0])
-                ih = min(box[3], truth[3]) - max(box[1], truth[1])
+                iw = min(box[2], gt[2]) - max(box[0], gt[0])
+                ih = min(box[3], gt[3]) - max(box[1], gt[1])
                 if iw <= 0 or ih <= 0:
                     continue
-                w, h = truth[2] - truth[0], truth[3] - truth[1]
+                w, h = gt[2] - gt[0], gt[3] - gt[1]
                 union = (box[2] - box[0]) * (box[3] - box[1]) + w * h - iw * ih
                 overlap = iw * ih / union
                 if overlap >= min(0.5, w * h / ((w + 10) * (h + 10))) and overlap > best:
                     best, chosen = overlap, k
             if chosen is not None:
-                taken[chosen] = True
+                gt_is_found[chosen] = True
             rows.append((label, score, chosen is not None))
     return [average_precision(rows, label, wanted[label]) for label in range(num_classes)]
 
@@ -68,19 +68,19 @@ def measured(images, num_classes, blocks=1):
 
 
 def measured_by(images, num_classes, blocks=1):
-    """The metric with those images, taken in in some blocks."""
+    """The metric with those images, gt_is_found in in some blocks."""
     metric = ILSVRCDetectionMAP(num_classes)
     for start in range(blocks):
         for number in range(start, len(images), blocks):
-            found, truths, blacklist = images[number]
+            detections, gts, blacklist = images[number]
             pred = {
-                "boxes": torch.tensor([b for _, _, b in found]).reshape(-1, 4).double(),
-                "scores": torch.tensor([s for _, s, _ in found]).double(),
-                "labels": torch.tensor([k for k, _, _ in found], dtype=torch.long),
+                "boxes": torch.tensor([b for _, _, b in detections]).reshape(-1, 4).double(),
+                "scores": torch.tensor([s for _, s, _ in detections]).double(),
+                "labels": torch.tensor([k for k, _, _ in detections], dtype=torch.long),
             }
             target = {
-                "boxes": torch.tensor([b for _, b in truths]).reshape(-1, 4).double(),
-                "labels": torch.tensor([k for k, _ in truths], dtype=torch.long),
+                "boxes": torch.tensor([b for _, b in gts]).reshape(-1, 4).double(),
+                "labels": torch.tensor([k for k, _ in gts], dtype=torch.long),
                 "ignored": torch.tensor(sorted(blacklist), dtype=torch.long),
             }
             metric.update([pred], [target], [number])
@@ -109,18 +109,18 @@ def test_equals_the_naive_development_kit(images, blocks):
 
 
 def test_a_second_detection_takes_the_neighbour():
-    """Both overlap the left truth most; VOC would call the second one false."""
-    truths = [(0, (0, 0, 40, 40)), (0, (10, 0, 50, 40))]
-    found = [(0, 0.9, (0, 0, 40, 40)), (0, 0.8, (2, 0, 42, 40))]
-    assert measured([(found, truths, set())], 1)["map"].item() == 1.0
+    """Both overlap the left gt most; VOC would call the second one false."""
+    gts = [(0, (0, 0, 40, 40)), (0, (10, 0, 50, 40))]
+    detections = [(0, 0.9, (0, 0, 40, 40)), (0, 0.8, (2, 0, 42, 40))]
+    assert measured([(detections, gts, set())], 1)["map"].item() == 1.0
 
 
 def test_small_objects_need_less():
     """10×10: an IoU of 0.25 is enough; at 100×100 it is not."""
     for side, want in ((10, 1.0), (100, 0.0)):
-        truths = [(0, (0, 0, side, side))]
-        found = [(0, 0.5, (0, 0, 2 * side, 2 * side))]
-        assert measured([(found, truths, set())], 1)["map"].item() == want
+        gts = [(0, (0, 0, side, side))]
+        detections = [(0, 0.5, (0, 0, 2 * side, 2 * side))]
+        assert measured([(detections, gts, set())], 1)["map"].item() == want
 
 
 def test_blacklisted_pairs_neither_help_nor_hurt():
@@ -130,7 +130,7 @@ def test_blacklisted_pairs_neither_help_nor_hurt():
 
 
 def test_blacklisted_pairs_stay_with_their_images():
-    """Pickled, and taken in in another order, as processes do."""
+    """Pickled, and gt_is_found in in another order, as processes do."""
     clean = ([(0, 0.5, (0, 0, 9, 9))], [(0, (0, 0, 9, 9))], set())
     dirty = ([(0, 0.9, (50, 50, 60, 60)), (1, 0.9, (0, 0, 9, 9))], [(1, (0, 0, 9, 9))], {0})
     metrics = [measured_by(images, 2) for images in ([clean, dirty], [dirty, clean])]

@@ -11,34 +11,34 @@ from hypothesis import strategies as st
 from detection.metrics import VOCMeanAveragePrecision, voc_map
 
 
-def naive_ap(detections, truths, threshold, interpolation):
+def naive_ap(detections, gts, threshold, interpolation):
     """VOCevaldet.m and VOCap.m, line by line, for one class; half-open boxes.
 
-    detections: (image, score, box); truths: image → list of (box, difficult).
+    detections: (image, score, box); gts: image → list of (box, difficult).
     """
-    positives = sum(not difficult for boxes in truths.values() for _, difficult in boxes)
+    positives = sum(not difficult for boxes in gts.values() for _, difficult in boxes)
     if positives == 0:
         return float("nan")
-    taken = {image: [False] * len(boxes) for image, boxes in truths.items()}
+    gt_is_found = {image: [False] * len(boxes) for image, boxes in gts.items()}
     tp, fp = [], []
     order = sorted(range(len(detections)), key=lambda d: -detections[d][1])  # sorted() is stable
     for d in order:
         image, _, box = detections[d]
         best, match = -np.inf, None
-        for j, (truth, _) in enumerate(truths.get(image, [])):
-            width = min(box[2], truth[2]) - max(box[0], truth[0])
-            height = min(box[3], truth[3]) - max(box[1], truth[1])
+        for j, (gt, _) in enumerate(gts.get(image, [])):
+            width = min(box[2], gt[2]) - max(box[0], gt[0])
+            height = min(box[3], gt[3]) - max(box[1], gt[1])
             if width > 0 and height > 0:
                 area = (box[2] - box[0]) * (box[3] - box[1])
-                area += (truth[2] - truth[0]) * (truth[3] - truth[1])
+                area += (gt[2] - gt[0]) * (gt[3] - gt[1])
                 overlap = width * height / (area - width * height)
                 if overlap > best:
                     best, match = overlap, j
         hit, miss = 0, 0
         if best >= threshold:
-            if not truths[image][match][1]:
-                if not taken[image][match]:
-                    hit, taken[image][match] = 1, True
+            if not gts[image][match][1]:
+                if not gt_is_found[image][match]:
+                    hit, gt_is_found[image][match] = 1, True
                 else:
                     miss = 1
         else:
@@ -98,7 +98,7 @@ def naive(preds, targets, label, threshold, interpolation):
         for box, score, c in zip(p["boxes"], p["scores"], p["labels"], strict=True)
         if c == label
     ]
-    truths = {
+    gts = {
         image: [
             (box.tolist(), bool(difficult))
             for box, difficult, c in zip(t["boxes"], t["difficult"], t["labels"], strict=True)
@@ -106,7 +106,7 @@ def naive(preds, targets, label, threshold, interpolation):
         ]
         for image, t in enumerate(targets)
     }
-    return naive_ap(detections, truths, threshold, interpolation)
+    return naive_ap(detections, gts, threshold, interpolation)
 
 
 @pytest.mark.parametrize("interpolation", ["11point", "area"])
@@ -137,7 +137,7 @@ def test_order_of_images_and_of_processes_does_not_matter(interpolation):
 
 
 def test_the_best_of_each_class_alone_count(monkeypatch):
-    """As if only those had been found, whenever the others are forgotten."""
+    """As if only those had been detections, whenever the others are forgotten."""
     preds, targets = random_case(5, images=12)
     scores = iter(np.random.default_rng(0).permutation(1000) / 1000)
     for pred in preds:
@@ -149,7 +149,7 @@ def test_the_best_of_each_class_alone_count(monkeypatch):
         good = pred["scores"] >= least[pred["labels"]]
         best.update([{k: v[good] for k, v in pred.items()}], [target])
     for after in (2, 100):
-        monkeypatch.setattr(voc_map, "FORGET_AFTER", after)
+        monkeypatch.setattr(voc_map, "PRUNE_AFTER", after)
         metric = VOCMeanAveragePrecision(3, max_per_class=5)
         for i, (pred, target) in enumerate(zip(preds, targets, strict=True)):
             metric.update([pred], [target], [i])
@@ -181,15 +181,15 @@ def test_nothing_at_all_is_nan_and_no_detection_is_zero():
     metric = VOCMeanAveragePrecision(2)
     assert metric.compute()["map"].isnan()
     empty = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
-    truth = {"boxes": torch.tensor([[0.0, 0, 1, 1]]), "labels": torch.tensor([1])}
-    metric.update([empty], [truth])
+    gt = {"boxes": torch.tensor([[0.0, 0, 1, 1]]), "labels": torch.tensor([1])}
+    metric.update([empty], [gt])
     assert metric.compute()["ap"].nan_to_num(-1).tolist() == [-1, 0]
 
 
 def test_refuses_labels_and_interpolations_that_do_not_exist():
     with pytest.raises(ValueError, match="12point"):
         VOCMeanAveragePrecision(1, interpolation="12point")
-    truth = {"boxes": torch.tensor([[0.0, 0, 1, 1]]), "labels": torch.tensor([1])}
+    gt = {"boxes": torch.tensor([[0.0, 0, 1, 1]]), "labels": torch.tensor([1])}
     empty = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
     with pytest.raises(ValueError, match="label is outside 0 to 0"):
-        VOCMeanAveragePrecision(1).update([empty], [truth])
+        VOCMeanAveragePrecision(1).update([empty], [gt])

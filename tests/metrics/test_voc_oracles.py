@@ -37,7 +37,7 @@ def read(folder: Path, box, with_score: bool):
 
 
 def as_input(rows, names, image_ids):
-    """Rows of each image as tensors; unknown classes are left out, for they have no truth."""
+    """Rows of each image as tensors; unknown classes are left out, for they have no gt."""
     result = []
     for image in image_ids:
         known = [r for r in rows.get(image, []) if r[0] in names]
@@ -58,12 +58,12 @@ def test_padilla_test_case_1(interpolation, threshold):
     folder = oracle("padilla_test_case_1")
     expected = json.loads((folder / "expected.json").read_text())["ap"]
 
-    truths = read(folder / "gts", inclusive_xywh, with_score=False)
-    found = read(folder / "dets", inclusive_xywh, with_score=True)
-    ids = sorted(truths)
+    gts = read(folder / "gts", inclusive_xywh, with_score=False)
+    detections = read(folder / "dets", inclusive_xywh, with_score=True)
+    ids = sorted(gts)
     name = "11point" if interpolation == "11" else "area"
     metric = VOCMeanAveragePrecision(1, float(threshold), name)
-    metric.update(as_input(found, ["object"], ids), as_input(truths, ["object"], ids))
+    metric.update(as_input(detections, ["object"], ids), as_input(gts, ["object"], ids))
     want = expected[interpolation][threshold]
     assert metric.compute()["map"].item() == pytest.approx(want, abs=1e-9)
 
@@ -74,19 +74,19 @@ def test_padilla_toy_cats(interpolation, threshold):
     """This program does not know `difficult`, so it is left out."""
     folder = oracle("padilla_toy_cats")
     expected = json.loads((folder / "expected.json").read_text())["replayed"]
-    truths = {}
+    gts = {}
     for path in sorted((folder / "Annotations").glob("*.xml")):
         rows = [
             (o.name, 1.0, [o.box[0] + 1, o.box[1] + 1, o.box[2] + 1, o.box[3] + 1])
             for o in read_annotation(path).objects
         ]
-        truths[path.stem] = rows
+        gts[path.stem] = rows
 
-    found = read(folder / "dets_classname_abs_xywh", inclusive_xywh, with_score=True)
+    detections = read(folder / "dets_classname_abs_xywh", inclusive_xywh, with_score=True)
     name = "11point" if interpolation == "11" else "area"
     metric = VOCMeanAveragePrecision(1, float(threshold), name)
-    ids = sorted(truths)
-    metric.update(as_input(found, ["cat"], ids), as_input(truths, ["cat"], ids))
+    ids = sorted(gts)
+    metric.update(as_input(detections, ["cat"], ids), as_input(gts, ["cat"], ids))
     want = expected[interpolation][threshold]
     assert metric.compute()["map"].item() == pytest.approx(want, abs=1e-9)
 
@@ -94,18 +94,16 @@ def test_padilla_toy_cats(interpolation, threshold):
 def test_cartucho_map85():
     folder = oracle("cartucho_map85")
     expected = json.loads((folder / "expected.json").read_text())
-    truths = read(folder / "ground-truth", corners, with_score=False)
-    found = read(folder / "detection-results", corners, with_score=True)
+    gts = read(folder / "ground-truth", corners, with_score=False)
+    detections = read(folder / "detection-results", corners, with_score=True)
     names = sorted(expected["per_class"])
     metric = VOCMeanAveragePrecision(len(names))
-    ids = sorted(truths)
-    metric.update(as_input(found, names, ids), as_input(truths, names, ids))
+    ids = sorted(gts)
+    metric.update(as_input(detections, names, ids), as_input(gts, names, ids))
     got = metric.compute()
     want = [expected["per_class"][name]["ap"] for name in names]
     np.testing.assert_allclose(got["ap"].numpy(), want, atol=1e-9)
     assert got["map"].item() == pytest.approx(expected["mAP"], abs=1e-9)
     hits = [expected["per_class"][name]["tp"] for name in names]
     curves = metric.curves()
-    assert [
-        round(float(c.recall[-1]) * c.num_truths) if len(c.recall) else 0 for c in curves
-    ] == hits
+    assert [round(float(c.recall[-1]) * c.num_gt) if len(c.recall) else 0 for c in curves] == hits

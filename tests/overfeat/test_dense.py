@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from detection.backbones.overfeat import overfeat_accurate, overfeat_fast
+from detection.backbones.sliding import fitting_sides
 from detection.classification.classifier import Classifier, GridFeatures
 from detection.classification.feature_svm import FeatureSVM
 from detection.errors import UserError
@@ -15,7 +16,6 @@ from detection.overfeat.dense import (
     dense_activations,
     dense_logits,
     dense_sizes,
-    fitting_sides,
 )
 
 OPTIONS = {
@@ -39,7 +39,7 @@ TABLE5 = [  # input, layer 5 before pooling, classifier map per offset, interlea
 def accurate():
     torch.manual_seed(0)
     backbone = overfeat_accurate(input_px=221, **OPTIONS)
-    return Classifier(GridFeatures(backbone), 7, precision="float32").eval()
+    return Classifier(GridFeatures(backbone), 7).eval()
 
 
 @pytest.mark.parametrize(("size", "before", "per_offset", "whole"), TABLE5)
@@ -92,7 +92,7 @@ def test_equals_the_network_on_each_crop():
     for layer in backbone.conv:
         if isinstance(layer, nn.Conv2d):
             layer.padding = (0, 0)
-    net = Classifier(GridFeatures(backbone), 5, precision="float32").eval()
+    net = Classifier(GridFeatures(backbone), 5, side_px=317).eval()
     assert backbone.maps(torch.zeros(1, 3, 317, 317)).shape[2:] == (15, 15)
     image = torch.rand(1, 3, 317 + 60, 317 + 24)
     dense = dense_logits(net, image, fine=True)
@@ -116,8 +116,8 @@ def test_activations_read_densely(accurate, layer):
     window = backbone.maps(backbone.normalize(one))[:, :, :15, :15]
     hidden = F.max_pool2d(window, 3, 3).flatten(1)
     for name in ("fc6", "fc7")[: ("pool5", "fc6", "fc7").index(layer) if layer != "logits" else 2]:
-        hidden = F.relu(getattr(accurate, name)(hidden))
-    hidden = accurate.classifier(hidden) if layer == "logits" else hidden
+        hidden = F.relu(getattr(accurate.head, name)(hidden))
+    hidden = accurate.output(hidden) if layer == "logits" else hidden
     torch.testing.assert_close(maps.flatten(1), hidden)
     wide = dense_activations(accurate, torch.rand(1, 3, 281, 317), layer)
     assert wide.shape[2:] == ((6, 7) if layer == "pool5" else (2, 3))
@@ -129,7 +129,7 @@ def test_activations_read_densely(accurate, layer):
 
 def test_what_cannot_slide_is_refused(accurate):
     backbone = overfeat_accurate(input_px=221, **OPTIONS)
-    svms = FeatureSVM(GridFeatures(backbone), 7, layer="fc7", precision="float32")
+    svms = FeatureSVM(GridFeatures(backbone), 7, layer="fc7")
     with pytest.raises(UserError, match="SVMs on activations cannot be read densely"):
         dense_logits(svms, torch.rand(1, 3, 245, 245), fine=True)
     with pytest.raises(UserError, match="100×100 pixels are too small"):
@@ -151,8 +151,8 @@ def test_too_small_says_so(accurate):
 
 
 def dense_views(net, sizes, **changes):
-    views = DenseViews(sizes=sizes, **{"flip": False, "fine": True, "softmax": True, **changes})
-    views.fit(256, net.features.backbone)
+    views = DenseViews(sizes=sizes, **{"flip": False, **changes})
+    views.bind(256, net.features.backbone)
     return views
 
 

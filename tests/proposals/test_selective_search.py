@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import oracle
 
-from detection.boxes import best_overlaps
 from detection.disk.images import read_image
+from detection.matching import Matcher
 from detection.proposals.published import read_mat_boxes
 from detection.proposals.selective_search import SelectiveSearch
 
@@ -71,5 +71,5 @@ def test_about_as_many_as_the_authors_and_over_the_same_places(name):
     assert len(theirs) == {"000004": 2888, "001551": 2057}[name]
     assert 0.5 < len(ours) / len(theirs) < 2
     big = theirs[(theirs[:, 2:] - theirs[:, :2]).min(axis=1) >= 20]
-    covered, _ = best_overlaps(torch.from_numpy(big), torch.from_numpy(ours))
+    covered = Matcher()(torch.from_numpy(big), torch.from_numpy(ours)).iou
     assert (covered >= 0.5).float().mean() > 0.9

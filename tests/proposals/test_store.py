@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import detection.proposals.store as module
+import detection.disk.arrays as module
+from detection.disk.arrays import RaggedArray
 from detection.errors import UserError
-from detection.proposals.store import ProposalStore, open_store
+from detection.proposals.store import open_store
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def test_goes_on_where_it_was_killed(images, tmp_path, monkeypatch):
     next(tmp_path.glob("cache/proposals/*/part_0000016.npz")).unlink()
     store = open_store(tmp_path / "cache", "a", images, search, 1)
     assert len(store) == 39
-    assert len((tmp_path / "log").read_text()) == 39 + module.IMAGES_A_PART
+    assert len((tmp_path / "log").read_text()) == 39 + module.ITEMS_A_PART
 
 
 def test_other_settings_or_images_give_another_store(images, tmp_path):
@@ -82,11 +83,11 @@ def test_full_disk_leaves_nothing_half_written(images, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(np.lib.format, "open_memmap", full)
-        with pytest.raises(UserError, match=r"boxes\.npy could not be written: No space left"):
+        patch.setattr(module, "write_rows", full)
+        with pytest.raises(UserError, match=r"rows\.bin could not be written: No space left"):
             open_store(tmp_path / "cache", "a", images, OneBoxAPixelOfWidth(), 1)
     folder = next(Path(tmp_path / "cache" / "proposals").iterdir())
-    assert not (folder / "store.json").exists()
+    assert not (folder / "about.json").exists()
     assert len(list(folder.glob("part_*.npz"))) == 3  # what was finished is kept
     assert not list(folder.glob(".*.part"))
     assert len(open_store(tmp_path / "cache", "a", images, OneBoxAPixelOfWidth(), 1)) == 39
@@ -102,13 +103,13 @@ def test_damaged_store_is_told(images, tmp_path):
     store = open_store(tmp_path / "cache", "a", images, OneBoxAPixelOfWidth(), 1)
     np.save(store.folder / "offsets.npy", np.zeros(3, np.int64))
     with pytest.raises(UserError, match="is damaged: delete it"):
-        ProposalStore(store.folder)
+        RaggedArray(store.folder)
 
 
 def test_who_waits_for_another_process_says_so(images, tmp_path, caplog):
     caplog.set_level("INFO", "detection")
     store = open_store(tmp_path / "cache", "a", images, OneBoxAPixelOfWidth(), 1)
-    (store.folder / "store.json").unlink()
+    (store.folder / "about.json").unlink()
     waiting = threading.Thread(
         target=open_store, args=(tmp_path / "cache", "a", images, OneBoxAPixelOfWidth(), 1)
     )
@@ -118,4 +119,4 @@ def test_who_waits_for_another_process_says_so(images, tmp_path, caplog):
         assert waiting.is_alive()
         assert f"another process computes {store.name}: waiting for it" in caplog.text
     waiting.join(60)
-    assert (store.folder / "store.json").exists()
+    assert (store.folder / "about.json").exists()

@@ -3,13 +3,17 @@
 import pytest
 import torch
 
+from detection.backbones.averaged import resnet
 from detection.backbones.zf5 import zf5
-from detection.combine.nms import Suppression
-from detection.disk.checkpoints import read_checkpoint, restore_detector, save_detector
+from detection.combine.nms import NMS
+from detection.data.samples import Sample
+from detection.disk.checkpoints import read_checkpoint, restore_model, save_model
 from detection.errors import UserError
 from detection.proposals.selective_search import SelectiveSearch
-from detection.regions.detector import RegionDetector
+from detection.regions.detector import BOX_REGRESSOR, SVM, RegionDetector
+from detection.regions.warped_features import WarpedFeatures
 from detection.sppnet.features import SPPFeatures, pyramid_fc6
+from detection.training.ensemble import Ensemble
 
 BACKBONE = {
     "weights": None,
@@ -43,7 +47,7 @@ def make(layer="fc7", scales=(120,), **changes):
         features,
         3,
         **{**DETECTOR, "layer": layer, **changes},
-        suppression=Suppression(0.3, 100, 300),
+        suppression=NMS(0.3, 100, 300),
         search=SelectiveSearch(),
     ).eval()
 
@@ -52,7 +56,7 @@ def make(layer="fc7", scales=(120,), **changes):
 @pytest.mark.parametrize("scales", [(120,), (100, 140, 180)])
 def test_odd_images(size, scales):
     detector = make(scales=scales)
-    detector.learnt[1] = True
+    detector.is_fitted[1] = True
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
     generator = torch.Generator().manual_seed(1)
     corner = torch.rand(30, 2, generator=generator) * torch.tensor([size[1], size[0]]) * 0.8
@@ -82,21 +86,21 @@ def test_svm_reads_its_layer_and_softmax_scores_before_it(layer):
     detector = make(layer)
     pooled = torch.rand(4, detector.features.out_features)
     assert detector.score(pooled).sum(dim=1).le(1).all()  # the softmax without background
-    detector.learnt[0] = True
-    want = detector.svm(detector.layers(pooled, layer))
+    detector.is_fitted[0] = True
+    want = detector.head.output(SVM)(detector.head.layers(pooled, layer))
     assert torch.equal(detector.score(pooled), want)
     assert make(layer, scoring="softmax").scored_by == "softmax"
 
 
 def test_learnt_regression_moves_boxes():
     detector = make()
-    torch.nn.init.zeros_(detector.box_regressor.weight)
-    torch.nn.init.zeros_(detector.box_regressor.bias)
-    detector.box_regressor.bias.data[4] = 0.5  # class 1, dx
+    torch.nn.init.zeros_(detector.head.output(BOX_REGRESSOR).weight)
+    torch.nn.init.zeros_(detector.head.output(BOX_REGRESSOR).bias)
+    detector.head.output(BOX_REGRESSOR).bias.data[4] = 0.5  # class 1, dx
     boxes = torch.tensor([[10.0, 10, 30, 30]])
     pooled = torch.rand(1, detector.features.out_features)
     assert torch.equal(detector.move(pooled, boxes, (100, 100)), boxes.expand(1, 3, 4))
-    detector.learnt[1] = True
+    detector.is_fitted[1] = True
     moved = detector.move(pooled, boxes, (100, 100))[0]
     assert moved.tolist() == [[10, 10, 30, 30], [20, 10, 40, 30], [10, 10, 30, 30]]
 
@@ -156,29 +160,25 @@ def test_bfloat16_inference_is_close():
     torch.testing.assert_close(exact["scores"], rough["scores"], atol=0.02, rtol=0)
 
 
-CONFIG = {
-    "backbone": {"_target_": "detection.backbones.zf5.zf5", **BACKBONE},
-    "features": {"_target_": "detection.sppnet.features.SPPFeatures", **FEATURES},
-    "detector": {
-        "_target_": "detection.regions.detector.RegionDetector",
-        **DETECTOR,
-        "suppression": {
-            "_target_": "detection.combine.nms.Suppression",
-            "max_iou": 0.3,
-            "max_per_class": 100,
-            "max_per_image": 300,
-        },
-        "search": {"_target_": "detection.proposals.selective_search.SelectiveSearch"},
+TREE = {
+    "_target_": "detection.regions.detector.RegionDetector",
+    **DETECTOR,
+    "suppression": {"_target_": "detection.combine.nms.NMS"},
+    "search": {"_target_": "detection.proposals.selective_search.SelectiveSearch"},
+    "features": {
+        "_target_": "detection.sppnet.features.SPPFeatures",
+        **FEATURES,
+        "backbone": {"_target_": "detection.backbones.zf5.zf5", **BACKBONE},
     },
 }
 
 
 def test_checkpoint_round_trip(tmp_path):
     detector = make()
-    detector.learnt[0] = True
-    save_detector(tmp_path / "detector.ckpt", detector, ["a", "b", "c"], CONFIG)
+    detector.is_fitted[0] = True
+    save_model(tmp_path / "model.ckpt", detector, TREE, {}, ["a", "b", "c"])
     content = read_checkpoint(tmp_path)
-    again = restore_detector(content).eval()
+    again = restore_model(content)
     image = torch.randint(0, 256, (3, 80, 90), dtype=torch.uint8)
     boxes = torch.tensor([[10.0, 10, 60, 60], [0, 0, 90, 80]])
     (first,), (second,) = detector([image], [boxes]), again([image], [boxes])
@@ -186,22 +186,111 @@ def test_checkpoint_round_trip(tmp_path):
     assert content["class_names"] == ["a", "b", "c"]
 
 
+def test_a_checkpoint_of_version_0_1_is_read(tmp_path):
+    """The same weights, under the names they had."""
+    detector = make()
+    detector.is_fitted[:] = True
+    old = {"head.outputs.": "", "head.": "", "is_fitted": "learnt"}
+    state = {}
+    for key, value in detector.state_dict().items():
+        for ours, theirs in old.items():
+            if key.startswith(ours):
+                key = theirs + key.removeprefix(ours)
+                break
+        state[key] = value
+    assert {"fc6.weight", "svm.bias", "box_regressor.weight", "learnt"} <= state.keys()
+    features = {k: v for k, v in TREE["features"].items() if k != "backbone"}
+    config = {
+        "backbone": TREE["features"]["backbone"],
+        "features": features,
+        "detector": {
+            **{k: v for k, v in TREE.items() if k != "features"},
+            "suppression": {
+                "_target_": "detection.combine.nms.Suppression",
+                "max_iou": 0.3,
+                "max_per_class": 100,
+                "max_per_image": 300,
+            },
+        },
+        "data": {"name": "x"},
+    }
+    torch.save(
+        {"format": 1, "class_names": ["a", "b", "c"], "config": config, "state_dict": state},
+        tmp_path / "detector.ckpt",
+    )
+    again = restore_model(read_checkpoint(tmp_path))
+    image = torch.randint(0, 256, (3, 80, 90), dtype=torch.uint8)
+    boxes = torch.tensor([[10.0, 10, 60, 60], [0, 0, 90, 80]])
+    (first,), (second,) = detector([image], [boxes]), again([image], [boxes])
+    for key in ("scores", "boxes", "labels"):
+        assert torch.equal(first[key], second[key])
+
+
 def test_bad_checkpoints_are_refused(tmp_path):
-    with pytest.raises(UserError, match="there is no detector at"):
+    with pytest.raises(UserError, match="there is no model at"):
         read_checkpoint(tmp_path)
-    file = tmp_path / "detector.ckpt"
-    save_detector(file, make(), ["a", "b", "c"], CONFIG)
+    file = tmp_path / "model.ckpt"
+    save_model(file, make(), TREE, {}, ["a", "b", "c"])
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="damaged"):
         read_checkpoint(file)
     torch.save({"format": 99}, file)
-    with pytest.raises(UserError, match=r"not a detector\.ckpt of this version"):
+    with pytest.raises(UserError, match=r"not a model\.ckpt of this version"):
         read_checkpoint(file)
-    foreign = {**CONFIG, "backbone": {"_target_": "os.system", "command": "true"}}
-    save_detector(file, make(), ["a", "b", "c"], foreign)
-    with pytest.raises(UserError, match=r"asks to run os\.system"):
-        restore_detector(read_checkpoint(file))
-    save_detector(file, make(), ["a", "b"], CONFIG)
+    save_model(file, make(), TREE, {}, ["a", "b"])
     with pytest.raises(UserError, match="trained on 2 classes: a, b"):
-        restore_detector(read_checkpoint(file))
+        restore_model(read_checkpoint(file))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "detection.disk.files.os.system",  # Hydra walks attributes
+        "detection.runs.train.train",
+        "detection.regions.detector.open_store",  # imported there, defined elsewhere
+        "detection.combine.nms.torch.load",
+    ],
+)
+def test_a_checkpoint_runs_nothing_but_models(tmp_path, target):
+    file = tmp_path / "model.ckpt"
+    features = {**TREE["features"], "backbone": {"_target_": target, "command": "true"}}
+    save_model(file, make(), {**TREE, "features": features}, {}, ["a", "b", "c"])
+    with pytest.raises(UserError, match=rf"asks to run {target}, which is refused"):
+        restore_model(read_checkpoint(file))
+
+
+def test_margins_are_exact_where_inference_is_not():
+    """Rounded to bfloat16, margins tie."""
+    detector = make()
+    detector.is_fitted[0] = True
+    with torch.autocast("cpu", torch.bfloat16):
+        margins = detector.score(torch.rand(400, detector.features.out_features))
+    assert len(margins.unique()) > 0.99 * margins.numel()
+
+
+def test_two_detectors_as_one_suppress_the_union_of_their_boxes():
+    """SPP-net, 4.4: an ensemble of a detector and itself finds what it finds."""
+    detector = make()
+    image = torch.randint(0, 256, (3, 80, 90), dtype=torch.uint8)
+    boxes = torch.tensor([[10.0, 10, 60, 60], [0, 0, 90, 80], [30, 5, 80, 70]])
+    sample = Sample(image, {}, "one", 0, boxes)
+    (alone,) = detector.predict([sample])
+    (twice,) = Ensemble([detector, detector], detector.combination).predict([sample])
+    order = [found["scores"].argsort(stable=True) for found in (alone, twice)]
+    assert torch.equal(alone["scores"][order[0]], twice["scores"][order[1]])
+    with pytest.raises(UserError, match="same scoring"):
+        Ensemble([detector, make(scoring="softmax")], detector.combination)
+
+
+def test_a_network_without_fc_layers_gets_fresh_ones():
+    """`model=sppnet backbone=resnet50`: a gradient reaches them, and the map is ResNet's."""
+    net = resnet(blocks=[1, 1, 1, 1], stride_on="3x3", weights=None, input_px=224,
+                 mean=[0.5] * 3, std=[0.25] * 3)  # fmt: skip
+    for features in (SPPFeatures(net, levels=[2, 1], hidden=16), WarpedFeatures(net, hidden=16)):
+        detector = RegionDetector(features, 3)
+        pooled = torch.rand(2, features.out_features)
+        detector.logits(pooled).sum().backward()
+        assert detector.head.fc6.weight.grad.abs().sum() > 0
+        assert detector.head.fc7.out_features == 16

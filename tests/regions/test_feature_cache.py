@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from detection.data.samples import DetectionDataset
+from detection.backbones.backbone import FullyConnected
+from detection.backbones.head import Head
+from detection.data.detection import DetectionSplit
 from detection.data.voc.annotation import VOCObject
 from detection.data.voc.folder import VOCFolder
+from detection.disk import arrays
 from detection.errors import UserError
-from detection.regions import feature_cache
 from detection.regions.feature_cache import (
     FeatureCache,
     find_features,
@@ -51,21 +53,13 @@ class Detector(torch.nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.features = Features()
-        self.fc6, self.fc7 = torch.nn.Linear(8, 5), torch.nn.Linear(5, 4)
+        self.features = self.regions = Features()
+        fc = FullyConnected(torch.nn.Linear(8, 5), torch.nn.Linear(5, 4), False)
+        self.head = Head(8, fc, {})
         self.precision = "float32"
 
     def autocast(self, device):
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-    def width(self, layer):
-        return LAYERS[layer]
-
-    def layers(self, features, upto, since="pool5"):
-        names = list(LAYERS)
-        for name in names[names.index(since) + 1 : names.index(upto) + 1]:
-            features = getattr(self, name)(features).relu()
-        return features
 
 
 @pytest.fixture
@@ -74,7 +68,7 @@ def dataset(fake_voc):
     fake_voc.add("a", [VOCObject("cat", (0, 0, 20, 30)), VOCObject("cat", (5, 5, 30, 40))])
     fake_voc.add("b", [])
     fake_voc.add("c", [VOCObject("cat", (10, 10, 30, 20))])
-    made = DetectionDataset(VOCFolder(fake_voc.root), ["a", "b", "c"], ["cat"])
+    made = DetectionSplit(VOCFolder(fake_voc.root), ["a", "b", "c"], ["cat"])
     boxes = [torch.rand(n, 4) + torch.tensor([0, 0, 20, 20]) for n in (4, 5, 0)]
     made.proposals = boxes.__getitem__
     return made
@@ -112,7 +106,9 @@ def test_features_are_those_of_inference_whatever_the_trainers_precision(tmp_pat
     features, wanted = detector.features, {}
     for image in RegionReader(detector, dataset, cpu, store=store).stream([0, 1]):
         prepared = features.prepare(dataset[image.index].image)
-        wanted[image.index] = detector.layers(features.pool(prepared, image.boxes, None), "fc7")
+        wanted[image.index] = detector.head.layers(
+            features.pool(prepared, image.boxes, None), "fc7"
+        )
     with torch.autocast("cpu", torch.bfloat16):
         reader = RegionReader(detector, dataset, cpu, store=store)
         for image in reader.stream([0, 1]):
@@ -135,8 +131,9 @@ def test_computed_once_and_goes_on_where_it_stopped(tmp_path, dataset):
     detector = Detector()
     store = opened(tmp_path, dataset, detector)
     assert detector.features.asked == 3
-    store.done[1] = 0  # as if the process had died before it finished the second image
-    store.rows[:] = np.where(np.arange(len(store.rows))[:, None] < 6, store.rows, 0)
+    store.array.done[1] = 0  # as if the process had died before it finished the second image
+    rows = store.array.rows
+    rows[:] = np.where(np.arange(len(rows))[:, None] < 6, rows, 0)
     opened(tmp_path, dataset, detector)
     assert detector.features.asked == 4
     opened(tmp_path, dataset, detector)
@@ -148,8 +145,8 @@ def test_found_only_when_it_is_whole(tmp_path, dataset):
     place = (cache, tmp_path / "cache", "toy", detector, dataset)
     assert find_features(*place) is None
     store = opened(tmp_path, dataset, detector)
-    assert find_features(*place).folder == store.folder
-    store.done[2] = 0
+    assert find_features(*place).array.folder == store.array.folder
+    store.array.done[2] = 0
     assert find_features(*place) is None
     assert detector.features.asked == 3
 
@@ -168,7 +165,7 @@ def test_everything_that_matters_is_in_its_name(tmp_path, dataset):
     assert not is_new()
     assert is_new(layer="fc6")
     assert is_new(dtype="float16")
-    detector.fc6.bias.data[0] += 1
+    detector.head.fc6.bias.data[0] += 1
     assert not is_new()  # pool5 does not depend on fc6 ...
     assert is_new(layer="fc6")  # ... but fc6 does
     detector.features.weight.data[0, 0] += 1e-3
@@ -177,7 +174,7 @@ def test_everything_that_matters_is_in_its_name(tmp_path, dataset):
     assert is_new()
     detector.precision = "bfloat16"
     assert is_new()
-    dataset.truths[0][0][0, 0] += 1
+    dataset.gt(0).boxes[0, 0] += 1
     assert is_new()
 
 
@@ -187,24 +184,24 @@ def test_a_store_of_other_weights_is_refused(tmp_path, dataset):
     first = opened(tmp_path, dataset, detector)
     detector.features.weight.data[0, 0] += 1
     second = opened(tmp_path, dataset, detector)
-    shutil.rmtree(second.folder)
-    first.folder.rename(second.folder)
-    with pytest.raises(UserError, match=r"holds features of .*weights.*: delete it"):
+    shutil.rmtree(second.array.folder)
+    first.array.folder.rename(second.array.folder)
+    with pytest.raises(UserError, match=r"holds other contents, .*weights.*: delete it"):
         opened(tmp_path, dataset, detector)
 
 
 def test_no_room(tmp_path, dataset, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    monkeypatch.setattr(arrays.shutil, "disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(UserError, match=r"needs 0\.0 GB.*model\.feature_cache\.layer=fc7"):
         opened(tmp_path, dataset, Detector())
 
 
 def test_a_damaged_store_is_refused(tmp_path, dataset):
     store = opened(tmp_path, dataset, Detector())
-    with (store.folder / "features.bin").open("r+b") as file:
+    with (store.array.folder / "rows.bin").open("r+b") as file:
         file.truncate(10)
-    with pytest.raises(UserError, match=r"features\.bin is damaged"):
+    with pytest.raises(UserError, match=r"is damaged: delete it"):
         opened(tmp_path, dataset, Detector())
 
 

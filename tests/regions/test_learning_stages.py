@@ -2,21 +2,18 @@
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
+from conftest import fit
 from torchvision.ops import box_iou
 
-from detection.combine.nms import Suppression
-from detection.proposals.selective_search import SelectiveSearch
-from detection.regions.box_regression import BoxRegressionStage
-from detection.regions.detector import RegionDetector
+from detection.backbones.backbone import FullyConnected
+from detection.evaluation.detection import DetectionEvaluator
+from detection.regions.box_regression import BoxRegressionOptions
+from detection.regions.detector import BOX_REGRESSOR, SVM, RegionDetector
 from detection.regions.svm import MiningRule, SVMOptions, train_svm
-from detection.regions.svm_stage import SVMStage
+from detection.regions.svm_stage import SVMStageOptions
 
-OPTIONS = SVMOptions(c=1e-3, positive_weight=2, bias_multiplier=10, tolerance=0.1,
-                     max_iterations=1000)  # fmt: skip
-RULE = MiningRule(negative_max_iou=0.3, duplicate_max_iou=1, hard_min_score=-1.0001,
-                  evict_below_score=-1.2, retrain_after=300)  # fmt: skip
+OPTIONS = SVMOptions()
 
 
 class Features(torch.nn.Module):
@@ -28,8 +25,8 @@ class Features(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.randn(8, 24))
 
-    def fc_layers(self):
-        return torch.nn.Linear(24, 16), torch.nn.Linear(16, 12)
+    def fully_connected(self):
+        return FullyConnected(torch.nn.Linear(24, 16), torch.nn.Linear(16, 12), False)
 
     def settings(self):
         return ""
@@ -51,70 +48,41 @@ class Features(torch.nn.Module):
 def detector(shapes_data):
     torch.manual_seed(0)
     return RegionDetector(
-        Features(),
-        len(shapes_data.class_names),
-        layer="fc7",
-        scoring="svm",
-        min_scores={"svm": -1.5, "softmax": 0.0},
-        precision="float32",
-        suppression=Suppression(0.3, 100, 300),
-        search=SelectiveSearch(),
+        Features(), shapes_data.num_classes, min_scores={"svm": -1.5, "softmax": 0.0}
     )
-
-
-def fit(stage, folder):
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        default_root_dir=folder,
-        **stage.trainer_options(),
-    )
-    trainer.fit(stage)
 
 
 def svm_stage(detector, data, **changes):
-    options = {
-        "options": OPTIONS,
-        "rule": RULE,
-        "images_per_round": 1,
-        "negative_images": None,
-        "target_norm": 20.0,
-        "norm_images": 200,
-        "norm_boxes": 1000,
-        "memory_gb": 0.1,
-        "solver_gb": 1.0,
-        "cache": None,
-    }
-    return SVMStage(detector, data, 3, **{**options, **changes})
+    rule = MiningRule(duplicate_max_iou=1, retrain_after=300)
+    options = SVMStageOptions(rule=rule, images_per_round=1, norm_boxes=1000, **changes)
+    return options.stage(detector, data, DetectionEvaluator(), 3)
 
 
 def regions_of(detector, data, layer):
-    """Of each image: boxes, truths, their labels, features at a layer; and the features' scale."""
-    dataset, images, features = data.datasets["train"], [], detector.features
-    for index, (truths, labels, _) in enumerate(dataset.truths):
+    """Of each image: boxes, ground truth, its labels, features; and the features' scale."""
+    dataset, images, features = data.splits["train"], [], detector.features
+    for index in range(len(dataset)):
+        gt_boxes, labels, _ = dataset.gt(index)
         boxes = dataset.regions(index)
         pixels = dataset[index].image
         pooled = features.pool(features.prepare(pixels), boxes, tuple(pixels.shape[1:]))
-        images.append((boxes, truths, labels, detector.layers(pooled, layer)))
+        images.append((boxes, gt_boxes, labels, detector.head.layers(pooled, layer)))
     norms = torch.cat([found.norm(dim=1) for *_, found in images])
     return images, 20.0 / float(norms.mean())
 
 
 def naive_svm(images, scale, label):
     """One class: R-CNN's mining as rcnn_train.m has it; also how often it was trained."""
-    positives = [found[: len(truths)][labels == label] * scale
-                 for _, truths, labels, found in images]  # fmt: skip
+    positives = [found[: len(gt_boxes)][labels == label] * scale
+                 for _, gt_boxes, labels, found in images]  # fmt: skip
     positives = torch.cat(positives).half()
     weight, bias, trained, evicted = torch.zeros(positives.shape[1]), torch.zeros(()), 0, 0
     negatives, new = positives[:0], 0
-    for number, (boxes, truths, labels, found) in enumerate(images):
+    for number, (boxes, gt_boxes, labels, found) in enumerate(images):
         scaled = found * scale
         far = torch.ones(len(boxes), dtype=torch.bool)
         if (labels == label).any():
-            far = box_iou(boxes, truths[labels == label]).amax(dim=1) < 0.3
+            far = box_iou(boxes, gt_boxes[labels == label]).amax(dim=1) < 0.3
         hard = far if number == 0 else far & (scaled @ weight + bias > -1.0001)
         negatives = torch.cat([negatives, scaled[hard].half()])
         new += int(hard.sum())
@@ -134,17 +102,19 @@ def test_svms_are_those_of_the_original_pass(detector, shapes_data, tmp_path):
     assert max(trained for *_, trained, _ in wanted) > 2
     assert max(evicted for *_, evicted in wanted) > 0
     fit(svm_stage(detector, shapes_data), tmp_path)
-    assert bool(detector.learnt[0])
+    assert bool(detector.is_fitted[0])
     for label, (weight, bias, _, _) in enumerate(wanted):
         torch.testing.assert_close(
-            detector.svm.weight[label].detach(), weight, rtol=1e-3, atol=1e-4
+            detector.head.output(SVM).weight[label].detach(), weight, rtol=1e-3, atol=1e-4
         )
-        torch.testing.assert_close(detector.svm.bias[label].detach(), bias, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            detector.head.output(SVM).bias[label].detach(), bias, rtol=1e-3, atol=1e-4
+        )
     assert not (tmp_path / "examples").exists()
 
 
 def test_negatives_come_from_images_that_are_annotated_whole(detector, shapes_data, monkeypatch):
-    dataset = shapes_data.datasets["train"]
+    dataset = shapes_data.splits["train"]
     monkeypatch.setattr(dataset, "searched", [1, 4, 7, 9])
     assert svm_stage(detector, shapes_data).mined == [1, 4, 7, 9]
     some = svm_stage(detector, shapes_data, negative_images=2).mined
@@ -156,14 +126,14 @@ def test_negatives_come_from_images_that_are_annotated_whole(detector, shapes_da
 def naive_regression(images, scale, label, ridge, min_iou):
     """One class: rcnn_train_bbox_regressor.m with numpy alone; (4, D) and (4,)."""
     rows, targets = [], []
-    for boxes, truths, labels, found in images:
-        if not len(truths):
+    for boxes, gt_boxes, labels, found in images:
+        if not len(gt_boxes):
             continue
-        overlap, match = box_iou(boxes, truths).max(dim=1)
+        overlap, match = box_iou(boxes, gt_boxes).max(dim=1)
         for r in range(len(boxes)):
             if overlap[r] < min_iou or labels[match[r]] != label:
                 continue
-            (a, b, c, d), (e, f, g, h) = boxes[r].tolist(), truths[match[r]].tolist()
+            (a, b, c, d), (e, f, g, h) = boxes[r].tolist(), gt_boxes[match[r]].tolist()
             across, down = (e + g - a - c) / 2 / (c - a), (f + h - b - d) / 2 / (d - b)
             targets.append([across, down, np.log((g - e) / (c - a)), np.log((h - f) / (d - b))])
             rows.append(found[r].half().double().numpy() * scale)
@@ -180,15 +150,13 @@ def naive_regression(images, scale, label, ridge, min_iou):
 def test_box_regression_is_that_of_the_original(detector, shapes_data, tmp_path):
     with torch.no_grad():
         images, scale = regions_of(detector, shapes_data, "pool5")
-    stage = BoxRegressionStage(
-        detector, shapes_data, 3, min_iou=0.5, ridge=1000.0, target_norm=20.0, norm_images=200,
-        norm_boxes=1000, memory_gb=0.1, cache=None,
-    )  # fmt: skip
+    options = BoxRegressionOptions(norm_boxes=1000)
+    stage = options.stage(detector, shapes_data, DetectionEvaluator(), 3)
     fit(stage, tmp_path)
-    assert bool(detector.learnt[1])
+    assert bool(detector.is_fitted[1])
     for label in range(detector.num_classes):
         weight, bias = naive_regression(images, scale, label, 1000.0, 0.5)
         rows = slice(4 * label, 4 * label + 4)
-        found = detector.box_regressor
+        found = detector.head.output(BOX_REGRESSOR)
         np.testing.assert_allclose(found.weight[rows].detach(), weight, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(found.bias[rows].detach(), bias, rtol=1e-3, atol=1e-4)

@@ -4,23 +4,31 @@ import numpy as np
 import pytest
 import torch
 
+from detection.data.detection import GroundTruth
 from detection.errors import UserError
-from detection.regions.sampling import WindowRule, Windows, draw, draw_rows, label_windows
+from detection.matching import Matcher
+from detection.regions.sampling import Windows, draw, draw_rows, label_windows
 
-RULE = WindowRule(0.5, 0.1, 0.5)
+RULE = Matcher(0.5, 0.1, 0.5)
 
 
 class Dataset:
-    """Two images, one of them without truths."""
+    """Two images, one of them without objects."""
 
-    truths = (
-        (torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([1]), torch.tensor([False])),
-        (torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool()),
+    objects = (
+        GroundTruth(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([1]), torch.tensor([False])),
+        GroundTruth(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool()),
     )
+
+    def __len__(self):
+        return 2
+
+    def gt(self, index):
+        return self.objects[index]
 
     def regions(self, index):
         inside = [[0.0, 0, 10, 5], [0, 0, 10, 4.9], [0, 0, 10, 1], [0, 0, 10, 0.9]]
-        return torch.cat([self.truths[index][0], torch.tensor(inside)])
+        return torch.cat([self.gt(index).boxes, torch.tensor(inside)])
 
 
 def test_edges_of_object_and_background():

@@ -1,6 +1,7 @@
 """R-CNN's features, batches and training stage."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,18 +10,19 @@ from torch.optim import SGD
 from torchvision.transforms.v2.functional import horizontal_flip
 
 from detection.backbones.zf5 import zf5
-from detection.combine.nms import Suppression
+from detection.disk.images import ImageCache
 from detection.errors import UserError
-from detection.proposals.selective_search import SelectiveSearch
+from detection.evaluation.detection import DetectionEvaluator
+from detection.matching import Matcher
 from detection.regions.detector import RegionDetector
-from detection.regions.sampling import WindowRule, label_windows
+from detection.regions.sampling import label_windows
 from detection.regions.warp import warp_regions
 from detection.regions.warped_features import WarpedFeatures
-from detection.regions.warped_training import Rates, WarpedTrainingStage, parameter_groups
-from detection.regions.window_batches import DecodedImages, Drawing, WindowBatches
-from detection.training.schedules import Length, drops, one_cycle
+from detection.regions.warped_training import WarpedTrainingOptions
+from detection.regions.window_batches import Drawing, WindowBatches
+from detection.training.schedules import TrainingLength, one_cycle, step_decay
 
-RULE = WindowRule(0.5, 0.0, 0.5)
+RULE = Matcher(0.5, 0.0, 0.5)
 
 
 def make(classes=6, padding_px=8, batch_size=256):
@@ -37,16 +39,8 @@ def make(classes=6, padding_px=8, batch_size=256):
     features = WarpedFeatures(
         backbone, padding_px=padding_px, mode="warp", original_shift=False, batch_size=batch_size
     )
-    return RegionDetector(
-        features,
-        classes,
-        layer="fc7",
-        scoring="softmax",
-        min_scores={"svm": -1.5, "softmax": 0.0},
-        precision="float32",
-        suppression=Suppression(0.3, 100, 300),
-        search=SelectiveSearch(),
-    ).eval()
+    scores = {"svm": -1.5, "softmax": 0.0}
+    return RegionDetector(features, classes, scoring="softmax", min_scores=scores).eval()
 
 
 @pytest.fixture
@@ -57,27 +51,20 @@ def data(shapes_data):
 
 def stage(detector, data, **changes):
     options = {
-        "name": "finetune",
-        "only_without_weights": False,
-        "split": None,
-        "rule": RULE,
         "batch_size": 16,
-        "foreground_fraction": 0.25,
-        "length": Length(1, 10, 10),
-        "rates": Rates(1e-3, 10, 2),
-        "optimizer": partial(SGD, momentum=0.9, weight_decay=5e-4),
-        "schedule": partial(drops, at=[0.5]),
+        "length": TrainingLength(1, 10, 10),
+        "schedule": partial(step_decay, at=[0.5]),
         "dropout": 0.0,
-        "flip": True,
         "memory_gb": 0.1,
     }
-    return WarpedTrainingStage(detector, data, 1, **{**options, **changes})
+    made = WarpedTrainingOptions(**{**options, **changes})
+    return made.stage(detector, data, DetectionEvaluator(), 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (120, 90)])
 def test_odd_images_give_boxes_inside(size):
     detector = make(batch_size=4)
-    detector.learnt[1] = True
+    detector.is_fitted[1] = True
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
     limit = torch.tensor([size[1], size[0]])
     corner = torch.rand(9, 2) * limit * 0.8
@@ -124,9 +111,9 @@ def drawing(batches, **changes):
 
 
 def test_batches_hold_windows_beside_their_images(data):
-    dataset = data.datasets["train"]
+    dataset = data.splits["train"]
     tables = label_windows(dataset, RULE, 6)
-    batches = list(WindowBatches(DecodedImages(dataset, 2**30), tables, drawing(5)))
+    batches = list(WindowBatches(dataset, ImageCache(2**30), tables, drawing(5)))
     assert len(batches) == 5
     for images, boxes, labels, mirror, ids in batches:
         assert len(images) == len(boxes)
@@ -140,51 +127,56 @@ def test_batches_hold_windows_beside_their_images(data):
 
 def test_batches_depend_on_the_seed_alone(data):
     """Neither the threads nor what is kept in memory changes them."""
-    dataset = data.datasets["train"]
+    dataset = data.splits["train"]
     tables = label_windows(dataset, RULE, 6)
-    one = list(WindowBatches(DecodedImages(dataset, 0), tables, drawing(4, threads=1)))
-    many = list(WindowBatches(DecodedImages(dataset, 2**30), tables, drawing(4, threads=7)))
+    one = list(WindowBatches(dataset, ImageCache(0), tables, drawing(4, threads=1)))
+    many = list(WindowBatches(dataset, ImageCache(2**30), tables, drawing(4, threads=7)))
     for a, b in zip(one, many, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a[0], b[0], strict=True))
         assert torch.equal(torch.cat(a[1]), torch.cat(b[1]))
         assert torch.equal(a[2], b[2])
         assert torch.equal(a[3], b[3])
-    other = next(iter(WindowBatches(DecodedImages(dataset, 0), tables, drawing(1, seed=5))))
+    other = next(iter(WindowBatches(dataset, ImageCache(0), tables, drawing(1, seed=5))))
     assert not torch.equal(torch.cat(other[1]), torch.cat(one[0][1]))
 
 
 def test_a_broken_image_stops_the_training(data, tmp_path):
-    dataset = data.datasets["train"]
-    images = DecodedImages(dataset, 0)
+    dataset = data.splits["train"]
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    images.dataset = type("Broken", (), {"paths": [tmp_path / "broken.jpg"] * len(dataset),
-                                         "image_ids": dataset.image_ids})()  # fmt: skip
-    batches = WindowBatches(images, label_windows(dataset, RULE, 6), drawing(3))
+    broken = SimpleNamespace(
+        paths=[tmp_path / "broken.jpg"] * len(dataset), image_ids=dataset.image_ids
+    )
+    batches = WindowBatches(broken, ImageCache(0), label_windows(dataset, RULE, 6), drawing(3))
     with pytest.raises(UserError, match=r"broken\.jpg cannot be decoded"):
         list(batches)
 
 
-def test_rates_of_the_prototxt():
+def test_rates_of_the_prototxt(data):
     """Head 10 times, biases twice their layer's and without decay; every parameter once."""
-    detector = make()
-    groups = parameter_groups(detector, Rates(1e-3, 10, 2))
+    detector = make(data.num_classes)
+    learner = stage(detector, data)
+    learner.configure_model()
+    (optimizer,), _ = learner.configure_optimizers()
+    groups = optimizer.param_groups
     assert [g["lr"] for g in groups] == pytest.approx([1e-3, 2e-3, 1e-2, 2e-2])
-    assert [g.get("weight_decay") for g in groups] == [None, 0.0, None, 0.0]
+    assert [g["weight_decay"] for g in groups] == [5e-4, 0.0, 5e-4, 0.0]
     learnt = {id(p) for g in groups for p in g["params"]}
-    trained = [detector.features.backbone.conv, detector.fc6, detector.fc7, detector.classifier]
-    assert learnt == {id(p) for part in trained for p in part.parameters()}
+    assert learnt == {id(p) for part in learner.learns() for p in part.parameters()}
+    assert learnt == {id(p) for p in detector.parameters() if p.requires_grad}
+    frozen = [detector.head.output(name) for name in ("svm", "box_regressor")]
+    assert not any(p.requires_grad for part in frozen for p in part.parameters())
 
 
 def test_length_of_the_original():
     """70,000 batches on VOC 2007's trainval."""
-    epochs, steps = Length(13.97, 100, 500).epochs(5011)
+    epochs, steps = TrainingLength(13.97, 100, 500).epochs(5011)
     assert (epochs, steps) == (141, 500)
-    assert Length(0, 4, 500).epochs(10) == (1, 4)
+    assert TrainingLength(0, 4, 500).epochs(10) == (1, 4)
 
 
 def test_schedules():
     optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    schedule = drops(optimizer, 7, at=[2 / 7, 4 / 7])
+    schedule = step_decay(optimizer, 7, at=[2 / 7, 4 / 7])
     rates = []
     for _ in range(7):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -195,14 +187,15 @@ def test_schedules():
 
 
 def test_every_trained_part_gets_a_gradient_and_the_loss_falls(data):
-    detector = make(len(data.class_names))
-    learner = stage(detector, data, rates=Rates(0.02, 1, 1), flip=False)
-    optimizer = SGD(parameter_groups(detector, learner.rates), momentum=0.9)
+    detector = make(data.num_classes)
+    learner = stage(detector, data, flip=False)
+    learner.configure_model()
+    optimizer = SGD([p for p in detector.parameters() if p.requires_grad], lr=0.02, momentum=0.9)
     batch = next(iter(learner.train_dataloader()))
     losses = []
     for _ in range(12):
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(learner.classify(batch), batch[2])
+        loss = torch.nn.functional.cross_entropy(learner.logits(batch), batch[2])
         loss.backward()
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
@@ -213,7 +206,7 @@ def test_every_trained_part_gets_a_gradient_and_the_loss_falls(data):
 
 
 def test_only_without_weights(data):
-    detector = make(len(data.class_names))
+    detector = make(data.num_classes)
     assert stage(detector, data, only_without_weights=True).is_needed()
     detector.features.backbone.pretrained = True
     assert not stage(detector, data, only_without_weights=True).is_needed()

@@ -2,16 +2,16 @@
 
 import torch
 
+from detection.evaluation.detection import ap_table
 from detection.metrics import ILSVRCDetectionMAP, VOCMeanAveragePrecision
 from detection.metrics.voc_ap import curves_of
 from detection.report.gallery import best_f1_score, boxes_to_show, f1
-from detection.report.tables import ap_table
 
-TRUTH = torch.tensor(
+GT = torch.tensor(
     [[0, 0, 0, 0, 0, 10, 10], [0, 0, 0, 50, 50, 60, 60], [1, 0, 1, 0, 0, 10, 10]],
     dtype=torch.double,
 )
-FOUND = torch.tensor(
+DETECTIONS = torch.tensor(
     [[0, 0, 0.9, 0, 0, 10, 10], [0, 0, 0.8, 20, 20, 30, 30], [1, 0, 0.95, 0, 0, 10, 10]],
     dtype=torch.double,
 )
@@ -19,10 +19,10 @@ FOUND = torch.tensor(
 
 def test_right_false_and_missed_boxes():
     """The difficult hit of image 1 is not shown; the false one of image 0 scores too little."""
-    judge = VOCMeanAveragePrecision(num_classes=1).judge
-    curves = curves_of(FOUND, TRUTH, 1, judge(FOUND, TRUTH))
+    match_detections = VOCMeanAveragePrecision(num_classes=1).match
+    curves = curves_of(DETECTIONS, GT, 1, match_detections(DETECTIONS, GT))
     assert best_f1_score(curves[0]) == 0.9
-    first, second = boxes_to_show(2, (FOUND, TRUTH), curves, judge)
+    first, second = boxes_to_show(2, (DETECTIONS, GT), curves, match_detections)
     assert [(b.kind, b.box) for b in first] == [
         ("right", (0, 0, 10, 10)),
         ("missed", (50, 50, 60, 60)),
@@ -33,32 +33,33 @@ def test_right_false_and_missed_boxes():
 
 
 def test_boxes_are_judged_as_the_figures_are():
-    """A 10×10 object found with an IoU of a third: enough in DET, a miss in VOC."""
-    truth = torch.tensor([[0, 0, 0, 0, 0, 10, 10]], dtype=torch.double)
-    found = torch.tensor([[0, 0, 0.9, 0, 0, 10, 30]], dtype=torch.double)
+    """A 10×10 object detections with an IoU of a third: enough in DET, a miss in VOC."""
+    gt = torch.tensor([[0, 0, 0, 0, 0, 10, 10]], dtype=torch.double)
+    detections = torch.tensor([[0, 0, 0.9, 0, 0, 10, 30]], dtype=torch.double)
     for metric, want in ((ILSVRCDetectionMAP(1), ["right"]),
                          (VOCMeanAveragePrecision(1), ["false", "missed"])):  # fmt: skip
-        judge = metric.judge
-        curves = curves_of(found, truth, 1, judge(found, truth))
-        (boxes,) = boxes_to_show(1, (found, truth), curves, judge)
+        match_detections = metric.match
+        curves = curves_of(detections, gt, 1, match_detections(detections, gt))
+        (boxes,) = boxes_to_show(1, (detections, gt), curves, match_detections)
         assert [b.kind for b in boxes] == want
 
 
 def test_table_shows_the_published_figure_beside_the_measured_one():
-    figures = {"test/map": 0.5, "test/map_area": 0.51, "test/map_11point": 0.5, "test/ap/cat": 0.5,
-               "test/ap_median": 0.5}  # fmt: skip
-    text = ap_table({**figures, "published/test/map": 0.592}, ["cat"])
+    figures = {"map": 0.5, "map_area": 0.51, "map_11point": 0.5, "ap/cat": 0.5, "ap_median": 0.5}
+    measured = {f"test/{name}": value for name, value in figures.items()}
+    text = ap_table(figures, ["cat"]).text({**measured, "published/test/map": 0.592})
     assert "published" in text
     assert "59.2" in text
-    assert "published" not in ap_table(figures, ["cat"])
+    assert "published" not in ap_table(figures, ["cat"]).text(measured)
 
 
 def test_table_tells_which_classes_are_left_out_and_which_count_as_nothing():
-    figures = {"test/map": 0.25, "test/map_area": 0.25, "test/map_11point": 0.25,
-               "test/ap_median": 0.25, "test/ap/cat": 0.5, "test/ap/cow": 0.0,
-               "test/ap/dog": float("nan")}  # fmt: skip
-    text = " ".join(ap_table(figures, ["cat", "cow", "dog"], ["cow"]).split())
+    figures = {"map": 0.25, "map_area": 0.25, "map_11point": 0.25, "ap_median": 0.25,
+               "ap/cat": 0.5, "ap/cow": 0.0, "ap/dog": float("nan")}  # fmt: skip
+    measured = {f"test/{name}": value for name, value in figures.items()}
+    names = ["cat", "cow", "dog"]
+    text = " ".join(ap_table(figures, names, ["cow"]).text(measured).split())
     assert "mean over 2 of 3 classes; no object in the test images of dog" in text
     assert "nothing was detected of 1 classes, which count as 0" in text
     assert text.endswith("cow")
-    assert "classes" not in ap_table(figures | {"test/ap/dog": 0.0}, ["cat", "cow", "dog"])
+    assert "classes" not in ap_table(figures | {"ap/dog": 0.0}, names).text(measured)

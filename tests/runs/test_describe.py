@@ -5,8 +5,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from detection.describe import describe
 from detection.errors import UserError
+from detection.runs.describe import describe
 
 
 def text(*words):
@@ -26,7 +26,7 @@ def test_tells_what_the_paper_does():
 
 
 def test_mistakes():
-    with pytest.raises(UserError, match="such as 281x317 is wanted"):
+    with pytest.raises(UserError, match="such as 281x317"):
         describe(["model=overfeat", "input=281"])
     with pytest.raises(UserError, match=r"input=50 is too small for this network"):
         describe(["model=overfeat", "input=50x80"])

@@ -7,25 +7,24 @@ import pytest
 import torch
 from fake_cls import write_image
 
-from detection.disk.checkpoints import make_detector, save_detector
+from detection.config.build import build_model
+from detection.disk.checkpoints import save_model
 from detection.disk.images import read_image
 from detection.errors import UserError
-from detection.extract import ExtractOptions, extract, read_options
+from detection.runs.extract import ExtractOptions, extract, read_options
 
-PARTS = {
-    "backbone": {
-        "_target_": "detection.backbones.zf5.zf5", "weights": None, "width": 0.05,
-        "padding": "paper", "normalization": "channel", "input_px": 64,
-        "mean": [0.5] * 3, "std": [0.25] * 3,
-    },
+TREE = {
+    "_target_": "detection.classification.classifier.Classifier",
+    "side_px": 64,
     "features": {
         "_target_": "detection.sppnet.image_features.PyramidFeatures",
-        "levels": [2, 1], "bins": "adaptive",
+        "levels": [2, 1],
+        "backbone": {
+            "_target_": "detection.backbones.zf5.zf5", "weights": None, "width": 0.05,
+            "padding": "paper", "normalization": "channel", "input_px": 64,
+            "mean": [0.5] * 3, "std": [0.25] * 3,
+        },
     },
-    "detector": {
-        "_target_": "detection.classification.classifier.Classifier", "precision": "float32",
-    },
-    "data": {"side_px": 64},
 }  # fmt: skip
 
 
@@ -33,8 +32,8 @@ PARTS = {
 def trained(tmp_path):
     """A classifier's checkpoint, and a folder of images of several sizes."""
     torch.manual_seed(0)
-    detector = make_detector(PARTS, 5)
-    save_detector(tmp_path / "detector.ckpt", detector, list("abcde"), PARTS)
+    detector = build_model(TREE, 5)
+    save_model(tmp_path / "model.ckpt", detector, TREE, {}, list("abcde"))
     for number, size in enumerate([(64, 64), (80, 64), (64, 90), (64, 64)]):
         write_image(tmp_path / "images" / f"folder{number % 2}" / f"{number}.jpg", number, size)
     paths = {"ckpt": str(tmp_path), "images": str(tmp_path / "images")}
@@ -95,7 +94,7 @@ def test_goes_on_where_it_stopped(trained, monkeypatch):
     assert calls == ["000000000.npz", "000000002.npz", "000000002.npz"]
     with np.load(folder / "f.npz") as found:
         assert len(found.files) == 4
-    assert sorted(p.name for p in folder.iterdir()) == ["detector.ckpt", "f.npz", "images"]
+    assert sorted(p.name for p in folder.iterdir()) == ["f.npz", "images", "model.ckpt"]
 
 
 @pytest.mark.parametrize("change", [{"batch_size": 4}, {"view": "whole"}, {"side_px": 80}])
@@ -140,7 +139,7 @@ def test_a_bad_image_stops_or_is_listed(trained, caplog):
     [
         (["images=a", "out=b.npz"], "ckpt= must be given"),
         (["ckpt=a", "images=a", "out=b.txt"], "must end in .npz"),
-        (["ckpt=a", "images=a", "out=b.parquet", "dense=true"], "vectors alone"),
+        (["ckpt=a", "images=a", "out=b.parquet", "dense=true"], "vectors only"),
         (["ckpt=a", "images=a", "out=b.npz", "on_error=ignore"], "choose one of stop, skip"),
         (["ckpt=a", "images=a", "out=b.npz", "batch_size=0"], "batch_size= must be at least 1"),
         (["ckpt=a", "images=a", "out=b.npz", "relu=false"], "relu=false is for layer=fc6 or fc7"),

@@ -3,58 +3,112 @@
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from detection.data.samplers import ShardSampler
-from detection.errors import UserError
+from detection.data.samples import Sample
+from detection.errors import TrainingError, UserError
+from detection.evaluation.classification import ClassificationEvaluator
 from detection.runs.trainer import make_trainer
+from detection.training.model import Model
 from detection.training.stage import Stage
 
 
-class Data:
-    """A data module whose loader shares images out as ours do."""
+class Guess(Model):
+    """Says the class that is written in the image's first pixel."""
 
-    trainer = None
+    num_classes = 3
 
-    def rows(self):
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return list(ShardSampler(5, rank, world))
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(1, 1), nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
 
-
-def test_a_stage_tells_its_data_which_process_it_is_on():
-    """Lightning does so only for data that is handed to it: each would look at all images."""
-    data = Data()
-    stage = Stage(nn.Linear(1, 1), data)
-    assert data.rows() == [0, 1, 2, 3, 4]
-    stage._trainer = SimpleNamespace(global_rank=1, world_size=2)
-    stage.setup("test")
-    assert data.rows() == [1, 3]
+    def predict(self, batch):
+        labels = torch.stack([sample.image[0, 0, 0].long() for sample in batch])
+        return [{"scores": row} for row in nn.functional.one_hot(labels, 3).float()]
 
 
-def test_a_stage_goes_on_with_as_many_processes_alone():
-    """Batch sizes are of each: rates that follow the steps would be others."""
-    stage = Stage(nn.Linear(1, 1), Data())
-    stage._trainer = SimpleNamespace(world_size=2)
-    stage.on_fit_start()
+class Learner(Stage):
+    """Learns the second part."""
+
+    name = "second"
+
+    def learns(self):
+        return [self.model.two]
+
+
+def stage(kind=Stage):
+    return kind(Guess(), SimpleNamespace(class_names=["a", "b", "c"]), ClassificationEvaluator())
+
+
+def samples(labels, said):
+    """Images that say one class and are of another."""
+    return [
+        Sample(torch.full((3, 1, 1), value), {"label": torch.tensor(label)}, str(n), n)
+        for n, (label, value) in enumerate(zip(labels, said, strict=True))
+    ]
+
+
+def test_only_what_is_learnt_is_free_and_in_training_mode():
+    """In one place, before any strategy wraps the model; batch norm of the rest stays."""
+    made = stage(Learner)
+    made.model.train()
+    made.configure_model()
+    assert not any(p.requires_grad for p in made.model.one.parameters())
+    assert all(p.requires_grad for p in made.model.two.parameters())
+    assert not made.model.one.training
+    assert made.model.two[1].training
+    test = Stage(made.model, made.data, made.evaluator)
+    test.configure_model()
+    assert not any(p.requires_grad for p in made.model.parameters())
+
+
+def test_a_stage_validates_by_its_evaluator(tmp_path):
+    """Three of four right; the same step as in the test."""
+    made = stage()
+    batches = [samples([0, 1], [0, 1]), [*samples([2, 2], [2, 0])]]
+    for n, sample in enumerate(s for batch in batches for s in batch):
+        sample.index = n
+    loader = torch.utils.data.DataLoader(batches, batch_size=None)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.validate(made, loader, verbose=False)
+    assert made.figures["top1_error"] == 0.25
+    assert float(trainer.callback_metrics["test/val_top1_accuracy"]) == 0.75
+    (first, _) = trainer.predict(made, loader)
+    assert [int(found["scores"].argmax()) for found in first] == [0, 1]
+
+
+def test_a_stage_goes_on_only_with_as_many_processes():
+    """Batch sizes are of each: learning rates that follow the steps would be others."""
+    made = stage()
+    made._trainer = SimpleNamespace(world_size=2)
+    made.on_fit_start()
     checkpoint = {}
-    stage.on_save_checkpoint(checkpoint)
-    stage.on_load_checkpoint(checkpoint)
-    stage._trainer = SimpleNamespace(world_size=1)
+    made.on_save_checkpoint(checkpoint)
+    made.on_load_checkpoint(checkpoint)
+    made._trainer = SimpleNamespace(world_size=1)
     with pytest.raises(UserError, match=r"begun on 2 processes .* trainer\.devices=2"):
-        stage.on_load_checkpoint(checkpoint)
+        made.on_load_checkpoint(checkpoint)
 
 
 def test_gradients_are_not_accumulated(tmp_path):
-    with pytest.raises(UserError, match="accumulate_grad_batches: rates and seeds"):
+    with pytest.raises(UserError, match="accumulate_grad_batches: learning rates and seeds"):
         make_trainer({"accumulate_grad_batches": 2}, {}, tmp_path, [], {})
 
 
-def test_validation_of_classifiers_is_loss_and_accuracy(monkeypatch):
-    stage = Stage(nn.Linear(1, 1), Data())
+def test_validation_of_classifying_stages_is_loss_and_accuracy(monkeypatch):
+    made = stage()
     logged = {}
-    monkeypatch.setattr(stage, "log", lambda key, value, **_: logged.update({key: float(value)}))
-    stage.log_validation(torch.tensor([[9.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 1]))
+    monkeypatch.setattr(made, "log", lambda key, value, **_: logged.update({key: float(value)}))
+    made.classify = lambda batch: batch
+    made.validation_step((torch.tensor([[9.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 1])), 0)
     assert logged["test/val_accuracy"] == 0.5
     assert abs(logged["test/val_loss"] - 4.5) < 1e-3
+
+
+def test_a_loss_that_is_no_number_stops():
+    made = stage()
+    made._trainer = SimpleNamespace(global_step=3)
+    with pytest.raises(TrainingError, match="loss of stage test is nan at step"):
+        made.check_finite(torch.tensor(float("nan")), "images 1 to 3")

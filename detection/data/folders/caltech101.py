@@ -15,7 +15,7 @@ class Caltech101:
     Args:
         root: holds the folders, or `101_ObjectCategories`, or `caltech101/101_ObjectCategories`.
         train: images a class.
-        test: at most so many others a class.
+        test: at most this many others a class.
         seed: of the split, or a list of one. `train.py` takes several, for a run on each.
 
     Raises:
@@ -41,6 +41,11 @@ class Caltech101:
     def class_names(self) -> list[str]:
         """Names of the folders."""
         return self.class_folders
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """There is no list of validation images."""
+        return ("train", "test")
 
     def fingerprint(self, split: str) -> str:
         """Times at which images were last added or removed, and the split's options."""

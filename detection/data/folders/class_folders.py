@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 class ClassFolders:
-    """`<train>/<class>/*.JPEG` and `<test>/<class>/*.JPEG`.
+    """`<train>/<class>/*.JPEG` and `<test>/<class>/*.JPEG`, perhaps `val/<class>/*.JPEG`.
 
     Args:
         root: holds the folders of the splits.
         train: their names; the first that is there counts.
-        test: likewise.
+        test: the same of the images to test on.
         inside: folder below a class's that holds its images, or "".
 
     Raises:
@@ -35,22 +35,30 @@ class ClassFolders:
         self.folders = {
             split: first_folder(root, names) for split, names in (("train", train), ("test", test))
         }
+        if (root / "val").is_dir() and root / "val" not in self.folders.values():
+            self.folders["val"] = root / "val"
         self.inside = inside
         self.class_folders = sorted(p.name for p in self.folders["train"].iterdir() if p.is_dir())
         if not self.class_folders:
             raise UserError(f"{self.folders['train']} holds no folder: each class needs one")
-        others = {p.name for p in self.folders["test"].iterdir() if p.is_dir()}
-        unknown = sorted(others - set(self.class_folders) - {inside})
-        if unknown:
-            raise UserError(
-                f"folder {self.folders['test'] / unknown[0]} is of a class that "
-                f"{self.folders['train']} does not have"
-            )
+        for folder in self.folders.values():
+            others = {p.name for p in folder.iterdir() if p.is_dir()}
+            unknown = sorted(others - set(self.class_folders) - {inside})
+            if unknown:
+                raise UserError(
+                    f"folder {folder / unknown[0]} is of a class that {self.folders['train']} does "
+                    "not have"
+                )
 
     @property
     def class_names(self) -> list[str]:
         """Names of the folders."""
         return self.class_folders
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those with a folder; `val` beside `test` is what to validate on."""
+        return tuple(self.folders)
 
     def fingerprint(self, split: str) -> str:
         """Times at which images were last added or removed."""

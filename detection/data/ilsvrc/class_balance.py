@@ -1,8 +1,8 @@
 """Two halves of a data set in which every class is spread as evenly as can be.
 
 The way of ILSVRC's val into val1 and val2 (R-CNN, section 4.1): images with like contents are
-paired and dealt to either half, single images are moved for as long as that helps, and the best of
-many such splits is taken.
+paired and assigned to either half, single images are moved for as long as that helps, and the best
+of many such splits is taken.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 POWER = 8  # of the imbalances in the sum that is made smaller: the worst classes rule it
 
 Counts = NDArray[np.int64]
-Half = NDArray[np.bool_]
+SplitMask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Split:
         imbalance: (C,) |a - b| / (a + b) of the objects of each class; 0 where there are none.
     """
 
-    first: Half
+    first: SplitMask
     imbalance: NDArray[np.float64]
 
 
@@ -35,13 +35,13 @@ def balanced_halves(counts: Counts, candidates: int, moves: int, seed: int) -> S
     Args:
         counts: (I, C) objects of each class in each image.
         candidates: splits to search from.
-        moves: at most so many images are moved in each.
+        moves: at most this many images are moved in each.
         seed: of the pairs' order and of who goes where.
     """
     pairs = alike(counts)
     best: Split | None = None
     for number in range(candidates):
-        first = dealt(pairs, len(counts), np.random.default_rng([seed, number]))
+        first = assign(pairs, len(counts), np.random.default_rng([seed, number]))
         improve(first, counts, moves)
         split = Split(first, imbalance(first, counts))
         if best is None or split.imbalance.max(initial=0) < best.imbalance.max(initial=0):
@@ -51,7 +51,7 @@ def balanced_halves(counts: Counts, candidates: int, moves: int, seed: int) -> S
     return best
 
 
-def imbalance(first: Half, counts: Counts) -> NDArray[np.float64]:
+def imbalance(first: SplitMask, counts: Counts) -> NDArray[np.float64]:
     """|a - b| / (a + b) of each class (R-CNN, footnote 2).
 
     >>> imbalance(np.array([True, False]), np.array([[2, 0], [1, 3]])).round(3).tolist()
@@ -73,14 +73,14 @@ def alike(counts: Counts) -> NDArray[np.int64]:
     return order[: len(order) // 2 * 2].reshape(-1, 2)
 
 
-def dealt(pairs: NDArray[np.int64], images: int, generator: np.random.Generator) -> Half:
+def assign(pairs: NDArray[np.int64], images: int, generator: np.random.Generator) -> SplitMask:
     """One image of each pair to either half, by a coin."""
     first = np.zeros(images, bool)
     first[pairs[np.arange(len(pairs)), generator.integers(0, 2, len(pairs))]] = True
     return first
 
 
-def improve(first: Half, counts: Counts, moves: int) -> None:
+def improve(first: SplitMask, counts: Counts, moves: int) -> None:
     """Move single images between the halves, in place, while the sum of powers falls.
 
     An image of the worst class that can be bettered moves; halves stay within a hundredth of each

@@ -70,6 +70,11 @@ class KaggleCls:
         """Of `names_of`, in alphabetical order of wnids, as torchvision counts."""
         return self.words
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """There is no list of validation images."""
+        return ("train", "test")
+
     def fingerprint(self, split: str) -> str:
         """The time of the list that is read."""
         file = self.list_of(split)

@@ -73,8 +73,8 @@ class ILSVRCDet:
     def annotation(self, image_id: str) -> VOCAnnotation:
         """Objects of the 200 classes in an image; of test none are known.
 
-        Corners are told in the XML's own size of the image, which may differ from the JPEG's: they
-        are scaled to the latter, as ImageNet asks.
+        Corners are in pixels of the XML's own size of the image, which may differ from the JPEG's:
+        they are scaled to the latter, as ImageNet asks.
         """
         split = image_id.partition("/")[0]
         if split not in self.layout.boxes:
@@ -111,7 +111,7 @@ class ILSVRCDet:
         Args:
             named: the name for each of the three; None: `val1`, none and `val2`.
             fractions: not used: val has its halves.
-            seed: likewise.
+            seed: not used.
         """
         names = {"train": named.get("train") or "val1", "test": named.get("test") or "val2"}
         if named.get("val"):
@@ -162,12 +162,12 @@ class ILSVRCDet:
         """Both halves without blacklisted images, if there are lists of them; else nothing.
 
         Raises:
-            UserError: there is a list of one of them alone.
+            UserError: there is a list of one of them only.
         """
         there = [f for f in (self.layout.lists / f"val{n}.txt" for n in (1, 2)) if f.is_file()]
         if len(there) == 1:
             raise UserError(
-                f"{there[0]} lists one half of val alone: add the other's list, or take this one "
+                f"{there[0]} lists one half of val only: add the other's list, or take this one "
                 "away to have the halves searched for"
             )
         val = set(self.whole("val")) if there else set()
@@ -175,7 +175,7 @@ class ILSVRCDet:
         return [[i for i in half if i in val] for half in listed]
 
     def train_boxes(self, number: int) -> list[str]:
-        """Ids of train images that hold up to so many boxes of each class; the rest is not used."""
+        """Ids of train images that hold up to this many boxes of each class; no others are used."""
         if self.taken and self.boxes_per_class != number:
             raise UserError(
                 f"one run takes either {self.boxes_per_class} or {number} boxes a class of train: "
@@ -186,25 +186,25 @@ class ILSVRCDet:
             for label, (wnid, name) in enumerate(det_classes().items()):
                 ids = self.layout.positives(label)
                 order = np.random.default_rng([self.search[2], label]).permutation(len(ids))
-                room = number
+                boxes_left = number
                 for row in order:
-                    if room == 0:
+                    if boxes_left == 0:
                         break
-                    room -= self.take(f"train/{ids[row]}", name, room)
-                if room == number:
+                    boxes_left -= self.take(f"train/{ids[row]}", name, boxes_left)
+                if boxes_left == number:
                     log.warning("train shows no box of %s (%s)", name, wnid)
                 advance(1)
         return sorted(self.taken)
 
-    def take(self, image_id: str, name: str, room: int) -> int:
-        """Use up to so many of an image's boxes of one class; how many there are."""
+    def take(self, image_id: str, name: str, boxes_left: int) -> int:
+        """Use up to this many of an image's boxes of one class; how many there are."""
         path = self.xml_path(image_id)
         if not path.is_file():  # a few positives have no boxes
             return 0
         names = det_classes()
         known = [names[o.name] for o in read_annotation(path, FIRST_PIXEL).objects
                  if o.name in names]  # fmt: skip
-        rows = [n for n, other in enumerate(known) if other == name][:room]
+        rows = [n for n, other in enumerate(known) if other == name][:boxes_left]
         if rows:
             self.taken.setdefault(image_id, set()).update(rows)
         return len(rows)

@@ -51,7 +51,7 @@ class DetLayout:
         path = by_label if by_label.is_file() else alone
         words = [line.split() for line in path.read_text().splitlines() if line.strip()]
         ids = [w[0] for w in words if path is alone or w[1:] == ["1"]]
-        # in 2013's lists an image's folder is told by its name: n02672831_11478
+        # in 2013's lists an image's folder is the start of its name: n02672831_11478
         return [i if "/" in i else f"{i.partition('_')[0]}/{i}" for i in ids]
 
     def blacklisted(self) -> dict[int, set[str]]:

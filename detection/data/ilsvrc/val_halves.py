@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.data.ilsvrc.class_balance import Counts, Half, balanced_halves, imbalance
+from detection.data.ilsvrc.class_balance import Counts, SplitMask, balanced_halves, imbalance
 from detection.data.voc.annotation import read_annotation
 from detection.disk.files import read_json, write_json
 from detection.runtime.progress import progress
@@ -46,7 +46,7 @@ def val_halves(
     kept = cache / "halves" / f"ilsvrc_det-{digest}.json"
     if not kept.is_file():
         counts = count_objects(list(annotations.values()), wnids)
-        first: Half = (
+        first: SplitMask = (
             balanced_halves(counts, *search).first
             if val1 is None
             else np.array([i in val1 for i in ids], bool)

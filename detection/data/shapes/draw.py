@@ -31,7 +31,7 @@ class ShapesOptions:
         train, val, test: images in each split.
         seed: of everything.
         min_side_px, max_side_px: limits of an image's sides.
-        max_objects: an image holds 0 to so many.
+        max_objects: an image holds 0 to this many.
         min_object, max_object: limits of an object's size, as a share of the shorter side.
     """
 
@@ -111,7 +111,8 @@ def draw_all(folder: Path, options: ShapesOptions) -> None:
             xml.write_bytes(annotation_xml(annotation))
             advance(1)
     ends = np.cumsum([0, *sizes.values()])
-    write_lists(folder, {s: ids[a:b] for s, a, b in zip(sizes, ends, ends[1:], strict=False)})
+    lists = {s: ids[a:b] for s, a, b in zip(sizes, ends, ends[1:], strict=False)}
+    write_lists(folder, {split: some for split, some in lists.items() if some})
 
 
 def draw_image(

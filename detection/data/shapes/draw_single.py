@@ -1,5 +1,6 @@
 """Draws a data set for classification: one shape an image, a folder for each class."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -13,30 +14,34 @@ from detection.runtime.progress import progress
 OPTIONS = ShapesOptions(min_side_px=110, max_side_px=140, min_object=0.45, max_object=0.8)
 
 
-def draw_shapes_cls(root: str | None, download_to: str, train: int, test: int, seed: int) -> Path:
+def draw_shapes_cls(
+    root: str | None, download_to: str, train: int, test: int, seed: int, val: int = 0
+) -> Path:
     """The folder of a drawn data set, drawn on first use; see `draw_shapes`.
 
     Args:
         root: a folder that was drawn before; None draws below `download_to`.
         download_to: where data sets are kept.
-        train: images a class.
-        test: likewise.
+        train: images a class to train on.
+        test: images a class to test on.
         seed: of everything.
+        val: images a class to validate on.
     """
     if root is not None:
         return Path(root)
-    options = (train, test, seed, OPTIONS)
+    counts = {"train": train, "test": test, "val": val}
+    options = (*counts.values(), seed, OPTIONS)
     return drawn_once(
-        Path(download_to), "shapes_cls", options, lambda part: draw_all(part, train, test, seed)
+        Path(download_to), "shapes_cls", options, lambda part: draw_all(part, counts, seed)
     )
 
 
-def draw_all(folder: Path, train: int, test: int, seed: int) -> None:
+def draw_all(folder: Path, counts: Mapping[str, int], seed: int) -> None:
     """Draw every image of every class."""
-    with progress("drawing shapes", len(CLASSES) * (train + test)) as advance:
+    splits = [split for split, count in counts.items() for _ in range(count)]
+    with progress("drawing shapes", len(CLASSES) * len(splits)) as advance:
         for label, name in enumerate(CLASSES):
-            for number in range(train + test):
-                split = "train" if number < train else "test"
+            for number, split in enumerate(splits):
                 target = folder / split / name
                 target.mkdir(parents=True, exist_ok=True)
                 pixels = draw_one(name, np.random.default_rng([seed, label, number]))

@@ -49,7 +49,7 @@ def circle(radius: float) -> Ring:
 
 
 def star(points: int, inner: float) -> Ring:
-    """A star with so many points; `inner` is the radius of its notches."""
+    """A star with some points; `inner` is the radius of its notches."""
     angle = np.arange(2 * points) * np.pi / points
     radius = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)[:, None]
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)

@@ -30,7 +30,10 @@ class VOCObject:
 
 @dataclass(frozen=True)
 class VOCAnnotation:
-    """All that a VOC annotation says of one image; `objects` may be empty (pure background)."""
+    """All that a VOC annotation says of one image; `objects` may be empty (pure background).
+
+    `width` and `height` are 0 where it does not say them.
+    """
 
     path: Path
     filename: str
@@ -57,7 +60,10 @@ def read_annotation(path: Path, first_pixel: int = 1) -> VOCAnnotation:
         ) from None
     except ElementTree.ParseError as error:
         raise UserError(f"annotation {path} is not well-formed XML: {error}") from None
-    width, height = (int(number(root, f"size/{name}", path)) for name in ("width", "height"))
+    sized = root.find("size") is not None  # without, the image's own size counts
+    width, height = (
+        int(number(root, f"size/{name}", path)) if sized else 0 for name in ("width", "height")
+    )
     objects = [
         moved(read_object(node, path, n), 1 - first_pixel)
         for n, node in enumerate(root.iterfind("object"), 1)

@@ -9,7 +9,7 @@ THERE, NOT_COUNTED, ABSENT = 1, 0, -1  # as in ImageSets/Main/<class>_<split>.tx
 
 
 class VOCClassification:
-    """Labels from the objects' annotations: an image of difficult objects alone is not counted.
+    """Labels from the objects' annotations: an image of difficult objects only is not counted.
 
     Args:
         root: holds `JPEGImages` and `Annotations`.
@@ -28,6 +28,11 @@ class VOCClassification:
     def class_names(self) -> list[str]:
         """As given."""
         return self.classes
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """There is no list of validation images."""
+        return ("train", "test")
 
     def fingerprint(self, split: str) -> str:
         """The list's images, and when annotations were last added."""

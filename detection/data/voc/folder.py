@@ -93,7 +93,7 @@ class VOCFolder:
         return ids
 
     def annotated(self) -> list[str]:
-        """Ids of all annotated images; images without an annotation are told of and left out."""
+        """Ids of all annotated images; images without an annotation are reported and left out."""
         ids = sorted(path.stem for path in (self.root / "Annotations").glob("*.xml"))
         for image_id in ids:
             self.image_path(image_id)

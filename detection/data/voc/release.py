@@ -1,4 +1,4 @@
-"""Where a folder in VOC's layout comes from: it is there, or it is downloaded."""
+"""A release of PASCAL VOC: it is there, or it is downloaded."""
 
 import logging
 from pathlib import Path
@@ -6,26 +6,10 @@ from urllib.error import URLError
 
 from torchvision.datasets import VOCDetection
 
+from detection.data.sources import existing_folder
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
-
-
-def existing_folder(root: str | None) -> Path:
-    """A folder of the user's own.
-
-    Raises:
-        UserError: none was given, or it is missing.
-    """
-    if root is None:
-        raise UserError(
-            "data.root= must name the folder of the data; what it should hold is told in the "
-            "choice's file in conf/data"
-        )
-    path = Path(root).expanduser()
-    if not path.is_dir():
-        raise UserError(f"data.root={root}: there is no such folder")
-    return path
 
 
 def voc_release(root: str | None, year: str, download_to: str, image_sets: list[str]) -> Path:

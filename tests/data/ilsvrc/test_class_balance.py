@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detection.data.ilsvrc.class_balance import alike, balanced_halves, dealt, imbalance
+from detection.data.ilsvrc.class_balance import alike, assign, balanced_halves, imbalance
 
 
 def some_counts(images=600, classes=15, seed=0):
@@ -46,7 +46,7 @@ def test_pairs_are_alike():
     counts = np.repeat(np.random.default_rng(0).permutation(np.eye(9, dtype=np.int64) * 3), 2, 0)
     pairs = alike(counts)
     assert (counts[pairs[:, 0]] == counts[pairs[:, 1]]).all()
-    first = dealt(pairs, len(counts), np.random.default_rng(0))
+    first = assign(pairs, len(counts), np.random.default_rng(0))
     assert imbalance(first, counts).max() == 0
 
 

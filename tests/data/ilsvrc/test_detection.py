@@ -4,9 +4,9 @@ import pytest
 import torch
 from fake_det import WNIDS, FakeDET, small_det
 
-from detection.data.ilsvrc import val_halves as ilsvrc_det_halves
+from detection.data.detection import DetectionSplit
+from detection.data.ilsvrc import val_halves
 from detection.data.ilsvrc.detection import ILSVRCDet, det_classes
-from detection.data.samples import DetectionDataset
 from detection.errors import UserError
 
 NAMES = list(det_classes().values())
@@ -41,7 +41,7 @@ def test_halves_are_even_and_together_are_val(tree):
 
 def test_halves_are_searched_once(tree, monkeypatch):
     one = opened(tree.root).ids("val1")
-    monkeypatch.setattr(ilsvrc_det_halves, "balanced_halves", None)
+    monkeypatch.setattr(val_halves, "balanced_halves", None)
     assert opened(tree.root).ids("val1") == one
     with pytest.raises(TypeError):
         opened(tree.root, seed=1).ids("val1")
@@ -64,7 +64,7 @@ def test_published_halves_win(tree, caplog):
     tree.blacklist(f"12 {WNIDS[0]}")
     assert opened(tree.root).ids("val2") == [f"val/{n}" for n in tree.val[4:-1]]
     (tree.lists / "val1.txt").unlink()
-    with pytest.raises(UserError, match=r"val2\.txt lists one half of val alone"):
+    with pytest.raises(UserError, match=r"val2\.txt lists one half of val only"):
         opened(tree.root).ids("val1")
 
 
@@ -145,8 +145,8 @@ def test_train_images_have_no_proposals(tree):
     """Nothing in them is surely background."""
     data = opened(tree.root)
     ids = data.ids("val1+train1000")
-    dataset = DetectionDataset(data, ids, NAMES)
-    dataset.store = [torch.ones(4, 4).numpy()] * len(dataset.searched)
+    dataset = DetectionSplit(data, ids, NAMES)
+    dataset.find_proposals(lambda images: [torch.ones(4, 4).numpy()] * len(images))
     counts = [len(dataset.proposals(i)) for i in range(len(ids))]
     assert counts == [4 if i.startswith("val") else 0 for i in ids]
     assert dataset.num_objects == 12 + 12

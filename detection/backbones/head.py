@@ -1,0 +1,123 @@
+"""What reads pooled features: fc6, fc7, and linear outputs after any of them."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detection.backbones.backbone import FullyConnected
+
+Layer = Literal["pool5", "fc6", "fc7"]
+LAYERS: tuple[Layer, ...] = ("pool5", "fc6", "fc7")
+OUTPUT_STD = 0.01  # of fresh softmax outputs (SPP-net, 4.1)
+
+
+class Head(nn.Module):
+    """Pooled features → fc6 → fc7, and outputs that each read one of these layers.
+
+    The same weights serve one vector at a time (`layers`, `forward`) and, as convolutions, a whole
+    map (`slide`: OverFeat, 3.3).
+
+    Args:
+        in_features: of the pooled features, "pool5".
+        fc: fc6 and fc7; None where outputs read the pooled features themselves (ResNet).
+        outputs: by name, the layer that an output reads and its number of channels.
+
+    Attributes:
+        pretrained: whether fc6 and fc7 hold published weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        fc: FullyConnected | None,
+        outputs: Mapping[str, tuple[Layer, int]],
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.fc6: nn.Linear | None = fc.fc6 if fc else None
+        self.fc7: nn.Linear | None = fc.fc7 if fc else None
+        self.pretrained = fc.pretrained if fc else False
+        self.reads = {name: layer for name, (layer, _) in outputs.items()}
+        self.outputs = nn.ModuleDict(
+            {name: nn.Linear(self.width(layer), size) for name, (layer, size) in outputs.items()}
+        )
+
+    @property
+    def last(self) -> Layer:
+        """The last layer before the outputs."""
+        return "fc7" if self.fc7 is not None else "pool5"
+
+    def width(self, layer: Layer) -> int:
+        """Numbers in a feature of a layer."""
+        if self.fc6 is None or self.fc7 is None:
+            return self.in_features
+        sizes = (self.fc6.in_features, self.fc6.out_features, self.fc7.out_features)
+        return sizes[LAYERS.index(layer)]
+
+    def output(self, name: str) -> nn.Linear:
+        """An output's layer."""
+        layer = self.outputs[name]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def layers(
+        self,
+        features: Tensor,
+        upto: Layer = "fc7",
+        dropout: float = 0.0,
+        since: Layer = "pool5",
+        relu: bool = True,
+    ) -> Tensor:
+        """Activations (R, D) after a layer, from those after an earlier one.
+
+        Args:
+            features: (R, D') after `since`.
+            upto: the layer that is wanted.
+            dropout: after fc6 and fc7. It is drawn whenever this is not 0, in `eval()` too: the
+                caller says whether it trains, not the module's mode.
+            since: the layer that `features` are of.
+            relu: False leaves out the last layer's.
+        """
+        for layer, name in self._between(since, upto):
+            features = layer(features)
+            if relu or name != upto:
+                features = F.dropout(F.relu(features), dropout)
+        return features
+
+    def forward(self, pooled: Tensor, output: str, dropout: float = 0.0) -> Tensor:
+        """An output (R, K) from pooled features (R, in_features)."""
+        hidden = self.layers(pooled, self.reads[output], dropout)
+        return self.output(output)(hidden)  # type: ignore[no-any-return]
+
+    def slide(self, pooled: Tensor, grid: int, upto: str, relu: bool = True) -> Tensor:
+        """The same as convolutions: (B, C, h, w) → (B, D, h - grid + 1, w - grid + 1).
+
+        Args:
+            pooled: maps from which fc6 reads windows of grid × grid cells.
+            grid: side of that window.
+            upto: "pool5", "fc6", "fc7", or the name of an output that reads fc7.
+            relu: False leaves out that of fc6 or fc7 where it is the last.
+        """
+        maps, last = pooled, upto if upto in LAYERS else self.reads[upto]
+        for layer, name in self._between("pool5", last):  # type: ignore[arg-type]
+            side = grid if name == "fc6" else 1
+            maps = F.conv2d(maps, layer.weight.view(len(layer.weight), -1, side, side), layer.bias)
+            if relu or name != upto:
+                maps = F.relu(maps)
+        if upto in LAYERS:
+            return maps
+        output = self.output(upto)
+        return F.conv2d(maps, output.weight[:, :, None, None], output.bias)
+
+    def _between(self, since: Layer, upto: Layer) -> list[tuple[nn.Linear, str]]:
+        named = {"fc6": self.fc6, "fc7": self.fc7}
+        names = LAYERS[LAYERS.index(since) + 1 : LAYERS.index(upto) + 1]
+        return [(layer, name) for name in names if (layer := named[name]) is not None]
+
+
+def softmax_output(output: nn.Linear) -> None:
+    """Initialise a fresh output that a softmax reads: small weights, no bias (SPP-net, 4.1)."""
+    nn.init.normal_(output.weight, std=OUTPUT_STD)
+    nn.init.zeros_(output.bias)

@@ -1,0 +1,392 @@
+"""Detection annotations: from a folder's objects to the ground truth of each split's images."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from detection.data.samples import NO_PROPOSALS, Sample, Target, as_image
+from detection.data.voc.annotation import VOCAnnotation, VOCObject
+from detection.disk.images import image_size, read_image, read_reduced
+from detection.errors import UserError
+
+log = logging.getLogger(__name__)
+
+BadBoxes = Literal["clip", "refuse"]
+
+
+class Proposals(Protocol):
+    """Boxes of some images, by their number: (P, 4) float32."""
+
+    name: str
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """The boxes of an image."""
+        ...
+
+
+class GroundTruth(NamedTuple):
+    """The objects of one image.
+
+    Attributes:
+        boxes: (N, 4) float32 half-open xyxy in pixels; N may be 0.
+        labels: (N,) int64 in [0, C).
+        difficult: (N,) bool.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    difficult: Tensor
+
+
+class DetectionFolder(Protocol):
+    """Images and annotations on disk, in whatever layout."""
+
+    root: Path
+
+    def split_ids(
+        self, named: Mapping[str, str | None], fractions: Mapping[str, float], seed: int
+    ) -> dict[str, list[str]]:
+        """Image ids of "train", "val" and "test" (those that there are)."""
+        ...
+
+    def ids(self, name: str) -> list[str]:
+        """Image ids of a list that the data has."""
+        ...
+
+    def classes(self, image_ids: list[str]) -> list[str]:
+        """Names of the classes, for images of the data."""
+        ...
+
+    def image_path(self, image_id: str) -> Path:
+        """The file of an image."""
+        ...
+
+    def annotation(self, image_id: str) -> VOCAnnotation:
+        """What is known of an image."""
+        ...
+
+    def is_exhaustive(self, image_id: str) -> bool:
+        """Whether all objects of an image are annotated."""
+        ...
+
+    def is_annotated(self, name: str) -> bool:
+        """Whether a split of this name has public annotations."""
+        ...
+
+
+class DetectionSplit(Dataset[Sample]):
+    """The images of one split; annotations are read and checked when it is made.
+
+    Args:
+        folder: of the images and annotations.
+        image_ids: the images, in order.
+        class_names: their order gives the labels.
+        bad_boxes: a box that leaves the image is clipped (one of no area is dropped, and reported),
+            or refused.
+        use_difficult: keep difficult objects in the ground truth.
+
+    Raises:
+        UserError: an annotation that is malformed or names an unknown class.
+    """
+
+    def __init__(
+        self,
+        folder: DetectionFolder,
+        image_ids: Sequence[str],
+        class_names: Sequence[str],
+        bad_boxes: BadBoxes = "clip",
+        use_difficult: bool = True,
+    ) -> None:
+        self.folder = folder
+        self.image_ids = list(image_ids)
+        self.paths = [folder.image_path(i) for i in self.image_ids]
+        # images in which all objects are annotated: what is not is background
+        self.searched = [n for n, i in enumerate(self.image_ids) if folder.is_exhaustive(i)]
+        self._row = {index: row for row, index in enumerate(self.searched)}  # in the store
+        self.store: Proposals | None = None
+        labels = {name: label for label, name in enumerate(class_names)}
+        warnings: list[str] = []
+        objects: list[VOCObject] = []
+        counts = [0]
+        for image_id, path in zip(self.image_ids, self.paths, strict=True):
+            found = checked_objects(folder.annotation(image_id), path, bad_boxes, warnings)
+            for thing in found:
+                if thing.name not in labels:
+                    raise UserError(
+                        f"annotation {folder.annotation(image_id).path}: class {thing.name!r} is "
+                        f"not in the list of classes {list(class_names)}; set "
+                        "data.annotations.classes="
+                    )
+            kept = [o for o in found if use_difficult or not o.difficult]
+            objects += kept
+            counts.append(len(kept))
+        # arrays, not an object an image
+        self._ends = np.cumsum(counts)
+        self._gt = GroundTruth(
+            torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(-1, 4),
+            torch.tensor([labels[o.name] for o in objects], dtype=torch.long),
+            torch.tensor([o.difficult for o in objects], dtype=torch.bool),
+        )
+        if warnings:
+            log.warning("%d bad boxes: %s", len(warnings), "; ".join(warnings))
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample(index)
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.paths[index]
+
+    def image_id(self, index: int) -> str:
+        """The name of an image."""
+        return self.image_ids[index]
+
+    def gt(self, index: int) -> GroundTruth:
+        """The objects of an image."""
+        rows = slice(int(self._ends[index]), int(self._ends[index + 1]))
+        return GroundTruth(*(column[rows] for column in self._gt))
+
+    def target(self, index: int) -> Target:
+        """The objects of an image, as metrics take them."""
+        return self.gt(index)._asdict()
+
+    def sample(self, index: int, decode_px: int | None = None) -> Sample:
+        """See `Split.sample`."""
+        path = self.paths[index]
+        pixels = read_image(path) if decode_px is None else read_reduced(path, decode_px)
+        image = as_image(pixels)
+        if decode_px is None:
+            image = image.contiguous()  # convolutions of one image start from planes
+        return Sample(
+            image, self.target(index), self.image_ids[index], index, self.proposals(index)
+        )
+
+    def find_proposals(self, find: Callable[[list[Path]], Proposals]) -> None:
+        """Give the images their proposals.
+
+        Args:
+            find: from the files of the images in which all objects are annotated to their boxes.
+        """
+        self.store = find([self.paths[index] for index in self.searched])
+
+    def proposals(self, index: int) -> Tensor:
+        """The (P, 4) proposals of an image; none before they were found.
+
+        None either where not all objects are annotated, for nothing there is surely background.
+        """
+        if self.store is None or index not in self._row:
+            return NO_PROPOSALS
+        return torch.from_numpy(np.array(self.store[self._row[index]]))
+
+    def regions(self, index: int) -> Tensor:
+        """Ground truth boxes (N, 4), then proposals (P, 4), of an image."""
+        return torch.cat([self.gt(index).boxes, self.proposals(index)])
+
+    @property
+    def num_objects(self) -> int:
+        """Objects in all images."""
+        return len(self._gt.labels)
+
+    def chosen(self, name: str | None) -> list[int]:
+        """Numbers of the images that are on one of the data's lists; of all for None.
+
+        Raises:
+            UserError: the list names images that this split does not have.
+        """
+        if name is None:
+            return list(range(len(self)))
+        number = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        wanted = self.folder.ids(name)
+        missing = [image_id for image_id in wanted if image_id not in number]
+        if missing:
+            raise UserError(
+                f"{len(missing)} images of {name} are not in data.splits.train, such as "
+                f"{missing[0]}: a stage's split= must lie within it"
+            )
+        return [number[image_id] for image_id in wanted]
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """What is asked of a data set's annotations.
+
+    Attributes:
+        name: what a person calls the data; part of the names of caches.
+        lists: name of the list for each of "train", "val", "test"; None finds one.
+        fractions: of a stratified split, where there are no lists.
+        seed: of that split.
+        val_images: at most this many images are validated on; where there is no list of them they
+            are held aside from train, at most a tenth of it. 0: no validation.
+        limit: at most this many images of each split, for trials; None: all.
+        cache: folder of caches.
+    """
+
+    name: str
+    lists: Mapping[str, str | None] = field(default_factory=dict)
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    val_images: int = 200
+    limit: int | None = None
+    cache: Path = Path("data/cache")
+
+
+class DetectionAnnotations:
+    """Reads a folder's objects as ground truth for detection.
+
+    Args:
+        classes: names in the order of their labels; None: found in the annotations.
+        bad_boxes: "clip" or "refuse" (see `DetectionSplit`).
+        train_on_difficult: keep difficult objects in training, as R-CNN's and SPP-net's code did
+            (roidb_from_voc.m).
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str] | None = None,
+        bad_boxes: BadBoxes = "clip",
+        train_on_difficult: bool = True,
+    ) -> None:
+        self.classes = classes
+        self.bad_boxes: BadBoxes = bad_boxes
+        self.train_on_difficult = train_on_difficult
+
+    def read(
+        self, folder: DetectionFolder, request: SplitRequest, splits: Sequence[str]
+    ) -> tuple[list[str], dict[str, DetectionSplit]]:
+        """Names of the classes, and the splits that are asked for, as far as the data has them.
+
+        Raises:
+            UserError: whatever is wrong with lists and annotations.
+        """
+        ids = folder.split_ids(request.lists, request.fractions, request.seed)
+        every_id = sorted({i for split in ids.values() for i in split})
+        names = list(self.classes or folder.classes(every_id))
+        ids = with_validation(ids, folder, request.val_images)
+        ids = {split: some[: request.limit] for split, some in ids.items()}
+        made = {}
+        for split in (s for s in splits if s in ids):
+            keep = self.train_on_difficult or split != "train"
+            made[split] = DetectionSplit(folder, ids[split], names, self.bad_boxes, keep)
+            public = folder.is_annotated(request.lists.get(split) or split)
+            if made[split].num_objects == 0 and (split == "train" or (split == "test" and public)):
+                raise UserError(
+                    f"no image of the {split} split of {folder.root} holds an object: choose "
+                    f"other lists with data.splits.{split}="
+                )
+            log.info(
+                "%s %s: %d images, %d objects, %d classes",
+                request.name, split, len(made[split]), made[split].num_objects, len(names),
+            )  # fmt: skip
+        return names, made
+
+
+def with_validation(
+    ids: Mapping[str, list[str]], folder: DetectionFolder, most: int
+) -> dict[str, list[str]]:
+    """Splits with validation images: of their own list, else held aside from train.
+
+    Those held aside are spread evenly over train, at most a tenth of it, and only images in which
+    all objects are annotated.
+    """
+    result = dict(ids)
+    if most == 0:
+        result.pop("val", None)
+    elif "val" in ids:
+        result["val"] = ids["val"][:most]
+    elif "train" in ids:
+        whole = [i for i in ids["train"] if folder.is_exhaustive(i)]
+        held = held_aside(len(whole), most)
+        if len(held):
+            val = [whole[row] for row in held]
+            aside = set(val)
+            result["val"] = val
+            result["train"] = [i for i in ids["train"] if i not in aside]
+            log.info("%d of %d training images are held aside to validate on", len(val),
+                     len(ids["train"]))  # fmt: skip
+    return result
+
+
+def held_aside(images: int, most: int) -> NDArray[np.int64]:
+    """Which of the training images are validated on: evenly spread, at most a tenth.
+
+    >>> held_aside(40, 200).tolist(), held_aside(5, 200).tolist()
+    ([5, 15, 25, 35], [])
+    """
+    count = min(most, images // 10)
+    return ((np.arange(count) + 0.5) * images / max(count, 1)).astype(np.int64)
+
+
+def checked_objects(
+    annotation: VOCAnnotation, image: Path, bad_boxes: BadBoxes, warnings: list[str]
+) -> list[VOCObject]:
+    """The objects with boxes inside the image; what was changed is appended to `warnings`.
+
+    The XML's size of the image is compared with the file's own: where they differ, or where the
+    XML has none, the file's counts, and boxes stay as they are.
+    """
+    if not annotation.objects:
+        return []
+    width, height = image_size(image)
+    if (annotation.width, annotation.height) != (width, height):
+        annotation = resized(annotation, width, height, warnings)
+    kept = []
+    for number, thing in enumerate(annotation.objects, 1):
+        x1, y1, x2, y2 = thing.box
+        inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+        # One inclusive pixel (xmin = xmax) is a slip of the mouse: it counts as no area.
+        no_area = inside[2] - inside[0] <= 1 or inside[3] - inside[1] <= 1
+        if inside == thing.box and not no_area:
+            kept.append(thing)
+            continue
+        wrong = "has no area" if no_area else "leaves the image"
+        corners = f"({x1 + 1:g}, {y1 + 1:g}, {x2:g}, {y2:g})"
+        fault = f"{annotation.path} object {number} ({thing.name}) {corners} {wrong}"
+        if bad_boxes == "refuse":
+            raise UserError(f"{fault}; mend it, or set data.annotations.bad_boxes=clip")
+        warnings.append(f"{fault}: {'dropped' if no_area else 'clipped'}")
+        if not no_area:
+            kept.append(replace(thing, box=inside))
+    return kept
+
+
+def resized(
+    annotation: VOCAnnotation, width: int, height: int, warnings: list[str]
+) -> VOCAnnotation:
+    """An annotation whose `<size>` is missing, or unlike its image's.
+
+    Without a size, or with 0×0, boxes are in pixels of the image. A picture of the same shape and
+    another size was scaled after it was annotated, and its boxes are scaled too.
+
+    Raises:
+        UserError: the two sizes are of different shapes, so that nobody knows what was meant.
+    """
+    w, h = annotation.width, annotation.height
+    sizes = f"{annotation.path}: <size> is {w}×{h}, the image {width}×{height}"
+    if w < 1 or h < 1:
+        warnings.append(f"{sizes}: the image's counts")
+        return replace(annotation, width=width, height=height)
+    scale_x, scale_y = width / w, height / h
+    if abs(scale_x - scale_y) * max(w, h) > 2:  # more than two pixels apart: not a scaled copy
+        raise UserError(
+            f"{sizes}: they are of different shapes (turned? another picture?); mend <size>, or "
+            "leave it out if the boxes are in pixels of the image"
+        )
+    warnings.append(f"{sizes}: boxes are scaled")
+    moved = []
+    for thing in annotation.objects:
+        x1, y1, x2, y2 = thing.box
+        # multiplied first, so that the image's edge stays exact
+        box = (x1 * width / w, y1 * height / h, x2 * width / w, y2 * height / h)
+        moved.append(replace(thing, box=box))
+    return replace(annotation, width=width, height=height, objects=moved)

@@ -1,0 +1,109 @@
+"""What a classifier is trained on: augmented crops of whole images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from detection.data.classification import ClassificationSplit
+from detection.data.samplers import ShuffledBatches
+from detection.data.samples import as_image
+from detection.data.transforms import PCALighting
+from detection.disk.images import read_reduced
+from detection.runtime.distributed import rank, world_size
+
+Transform: TypeAlias = Any  # albumentations has no types
+Labelled: TypeAlias = tuple[Tensor, Tensor]
+"""Crops (B, 3, S, S) uint8 and their labels (B,)."""
+
+
+@dataclass(frozen=True)
+class WholeImages:
+    """How crops are made of images whose shorter side was scaled.
+
+    Attributes:
+        crop: makes the transform that crops, from `height` and `width`, the network's input.
+        transforms: that follow it.
+        crops_per_image: crops of an image in a batch, which is decoded once.
+        mirror_too: and each of them mirrored (OverFeat, 3.1).
+    """
+
+    crop: Callable[..., Transform]
+    transforms: Sequence[Transform] = ()
+    crops_per_image: int = 1
+    mirror_too: bool = False
+
+    @property
+    def views(self) -> int:
+        """Crops of each image in a batch, mirrored ones too."""
+        return self.crops_per_image * (2 if self.mirror_too else 1)
+
+    def of(self, split: ClassificationSplit, side_px: int, input_px: int) -> "CroppedImages":
+        """The crops of a split.
+
+        Args:
+            split: to train on; what a transform learns from images (`PCALighting`) is learnt here.
+            side_px: shorter side that images are scaled to.
+            input_px: side of the crops.
+        """
+        for transform in self.transforms:
+            if isinstance(transform, PCALighting):
+                transform.learn_from(split)
+        made = A.Compose([self.crop(height=input_px, width=input_px), *self.transforms])
+        return CroppedImages(split, made, self, side_px)
+
+
+class CroppedImages(Dataset[Labelled]):
+    """Crops of an image, by its number and a seed; then their mirror images."""
+
+    def __init__(
+        self, split: ClassificationSplit, transform: Transform, options: WholeImages, side_px: int
+    ) -> None:
+        self.split, self.transform, self.options = split, transform, options
+        self.side_px = side_px
+        self.scale = A.SmallestMaxSize(side_px, interpolation=cv2.INTER_LINEAR)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, number_and_seed: tuple[int, int]) -> Labelled:
+        number, seed = number_and_seed
+        pixels = self.scale(image=read_reduced(self.split.path(number), self.side_px))["image"]
+        self.transform.set_random_seed(seed)
+        crops = [self.transform(image=pixels)["image"] for _ in range(self.options.crops_per_image)]
+        images = as_image(np.stack(crops))
+        if self.options.mirror_too:
+            images = torch.cat([images, images.flip(-1)])
+        return images, self.split.target(number)["label"].expand(len(images))
+
+    def loader(
+        self, batch_size: int, seed: int, num_workers: int, part: tuple[int, int] = (0, 1)
+    ) -> DataLoader[Labelled]:
+        """Crops of all images in random order: one epoch, all by the seed.
+
+        Args:
+            batch_size: crops in a batch, for each process; those of an image stay together, so
+                it is the nearest multiple of their number.
+            seed: the same for all processes.
+            num_workers: processes that decode images.
+            part: its number, and how many there are: only the batches of a part of the epoch.
+        """
+        images = max(1, round(batch_size / self.options.views))
+        return DataLoader(
+            self,
+            batch_sampler=ShuffledBatches(len(self), images, seed, (rank(), world_size()), part),
+            num_workers=num_workers,
+            collate_fn=_join,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _join(items: list[Labelled]) -> Labelled:
+    images, labels = zip(*items, strict=True)
+    return torch.cat(images), torch.cat(labels)

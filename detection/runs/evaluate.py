@@ -1,0 +1,90 @@
+"""Tests the model of a checkpoint, or an ensemble of several, on its own or on other data."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from detection.config.plain import plain
+from detection.disk.checkpoints import Checkpoint, read_checkpoint, restore_model
+from detection.errors import UserError
+from detection.runs.measure import Measured, measure
+from detection.runs.report import write_result
+from detection.runs.resume import keep_config
+from detection.runs.train import begin, build_data
+from detection.runs.trainer import make_loggers
+from detection.runtime.distributed import is_first_process
+from detection.training.ensemble import as_one
+from detection.training.model import Model
+
+Config = dict[str, Any]
+
+
+def evaluate(cfg: DictConfig) -> float:
+    """Test, and report; the headline figure.
+
+    Raises:
+        UserError: checkpoints of different classes, or a mistake in the config or the data.
+    """
+    config = plain(cfg)
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    begin(config, run_dir)
+    names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
+    contents = [read_checkpoint(name) for name in names]
+    if any(c["class_names"] != contents[0]["class_names"] for c in contents):
+        raise UserError("ckpt= names models of different classes")
+    config["data"] = data_config(config, contents[0])
+    model = restore_all(contents, config["precision"], config.get("views"))
+    data, evaluator = build_data(config["data"])
+    data.setup("test")
+    if data.class_names != contents[0]["class_names"]:
+        raise UserError(
+            f"the classes of data={data.name} are not those that {names[0]} was trained on"
+        )
+    model.prepare(data)
+    keep_config(run_dir, config)
+    with make_loggers(config, run_dir) as loggers:
+        tested = measure(config, run_dir, model, data, evaluator, loggers, "test")
+        if not is_first_process():
+            return 0.0
+        write_result(run_dir, model, tested, Measured({}), {}, config, loggers)
+    return tested.figures[evaluator.headline]
+
+
+def data_config(config: Config, first: Checkpoint) -> Config:
+    """The data to test on: the user's, else those that the model was trained for.
+
+    Where the user's data finds its classes in its files, the model's are taken.
+    """
+    chosen = dict(config.get("data") or first["data"])
+    if not chosen:
+        raise UserError("data= must say what to test on: the checkpoint is of an older version")
+    annotations = chosen.get("annotations") or {}
+    if "classes" in annotations:
+        chosen["annotations"] = {**annotations, "classes": first["class_names"]}
+    return chosen
+
+
+def restore_all(
+    contents: list[Checkpoint],
+    precision: Literal["float32", "bfloat16"] | None = None,
+    views: Config | None = None,
+) -> Model:
+    """The model of a checkpoint, or the ensemble of several.
+
+    Args:
+        contents: of the checkpoints.
+        precision: of inference; None: as each model was made.
+        views: config of test-time views; None: as each classifier was made.
+    """
+    models = []
+    for content in contents:
+        tree = content["model"]
+        if views and "views" in tree:
+            tree = {**tree, "views": views}
+        model = restore_model({**content, "model": tree})
+        if precision:
+            model.precision = precision
+        models.append(model)
+    return as_one(models)

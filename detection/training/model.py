@@ -1,0 +1,64 @@
+"""The contract of a model: what is used, and all that training, testing and commands know of it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detection.combine.nms import Combination
+from detection.data.module import DataModule
+from detection.data.samples import AsStored, Sample, Transform
+
+Prediction = dict[str, Tensor]
+"""What a model says of an image, by task. Detection: `boxes` (K, 4) float32 half-open xyxy in
+pixels of the original image, `scores` (K,) float32, `labels` (K,) int64, best first.
+Classification: `scores` (C,) float32. Localisation: `boxes` (k, 4), `labels` (k,), best first."""
+
+
+class Model(nn.Module):
+    """Images → predictions. It knows nothing of training; a stage learns a part of it.
+
+    Attributes:
+        num_classes: C, without background.
+        precision: of inference, "float32" or "bfloat16", whatever a trainer's is.
+    """
+
+    num_classes: int
+    precision: str = "float32"
+
+    @property
+    def transform(self) -> Transform:
+        """What it makes of a sample in the loader's workers: test-time views, scaling."""
+        return AsStored()
+
+    def prepare(self, data: DataModule) -> None:
+        """What it needs of the splits of a data set before anything runs; here, its transform.
+
+        Region detectors find proposals too.
+        """
+        data.transform = self.transform
+
+    def predict(self, batch: Sequence[Sample]) -> list[Prediction]:
+        """A prediction for each sample that `transform` made."""
+        raise TypeError(f"{type(self).__name__} does not say how it predicts")
+
+    def candidates(self, batch: Sequence[Sample]) -> list[Prediction]:
+        """Predictions before they are combined: of a detector, all scored boxes (N,) in any order.
+
+        An ensemble gathers these of all its members.
+        """
+        return self.predict(batch)
+
+    @property
+    def combination(self) -> Combination | None:
+        """From the candidates of several models to predictions; None: scores are averaged."""
+        return None
+
+    def interface(self) -> dict[str, object]:
+        """What the members of an ensemble must have in common, by name."""
+        return {"num_classes": self.num_classes}
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context of inference."""
+        kind = "cpu" if device.type == "meta" else device.type  # sizes without numbers
+        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
