@@ -39,6 +39,16 @@ def test_a_run_leaves_all_that_it_should(finished):
     assert not re.findall(r"(?:src|href|url)\W{1,2}https?:", page)  # nothing is fetched
 
 
+def test_a_detector_learns(paths, tmp_path):
+    """SPP-net from nothing on sixty drawn images: far over what chance gives (below 0.05)."""
+    words = ["data=shapes", "trainer=cpu", "logger=csv", "data.source.train=60", *paths,
+             "data.source.val=4", "data.source.test=24", "data.processes=1",
+             "model.stages.pretrain.crops_per_image=40", f"run_dir={tmp_path}/run"]  # fmt: skip
+    run("train.py", *words)
+    learnt = figures(tmp_path / "run")
+    assert learnt["test/map"] > 0.12
+
+
 def test_detections_are_written_in_both_formats(finished):
     coco = json.loads((finished / "detections" / "detections.json").read_text())
     lines = [
@@ -176,22 +186,6 @@ def test_detector_of_other_classes_is_refused(finished, tmp_path, fake_voc):
     result = run("evaluate.py", *words, check=False)
     assert result.returncode == 2
     assert "class 'cat' is not in the list of classes ['cross'" in result.stderr
-
-
-def test_sweep_runs_each_job_in_its_own_folder(paths, tmp_path):
-    words = ["-m", "seed=1,2", *TINY, *paths, f"paths.runs={tmp_path}"]
-    run("train.py", *words, "model.stages.svm=null", "model.stages.box_regression=null")
-    assert len(list(tmp_path.glob("sweep_*/*/metrics.json"))) == 2
-
-
-@pytest.mark.slow
-def test_sweep_over_jobs_of_two_processes(paths, tmp_path):
-    """Each job is a process of its own, so its second process does not run the sweep again."""
-    words = [w for w in TINY if not w.startswith("trainer")]
-    words = ["-m", "seed=1,2", *words, "trainer=ddp_cpu", *paths, f"paths.runs={tmp_path}"]
-    run("train.py", *words, "model.stages.svm=null", "model.stages.box_regression=null")
-    assert len(list(tmp_path.glob("sweep_*/*/metrics.json"))) == 2
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_drawing_again_gives_the_same_images(tmp_path):
