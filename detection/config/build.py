@@ -12,16 +12,19 @@ from detection.errors import TrainingError, UserError
 
 ALLOWED = ("detection.", "pytorch_lightning.", "torch.optim.", "torchvision.", "albumentations.")
 # Rooms whose classes a checkpoint may name: what models are made of. None of them runs a command,
-# opens a file by a name from a config, or downloads.
+# opens a file by a name from a config, or downloads. Some are to come.
 MODEL_ROOMS = tuple(
     f"detection.{room}."
     for room in (
         "backbones",
         "classification",
         "combine",
+        "localization",
+        "object_scoring",
         "overfeat",
         "proposals",
         "regions",
+        "rpn",
         "sppnet",
         "training",
     )

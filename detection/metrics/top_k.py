@@ -78,7 +78,7 @@ class TopKErrors(Metric):
         return {name: value[first] for name, value in kept.items()}
 
     def confusion(self, table: dict[str, Tensor]) -> Tensor:
-        """(C, C) int64 of a table: images of class i that were gt_is_found for class j."""
+        """(C, C) int64 of a table: images of class i that were taken for class j."""
         pairs = table["labels"] * self.num_classes + table["guesses"][:, 0]
         counts = torch.bincount(pairs, minlength=self.num_classes**2)
         return counts.view(self.num_classes, self.num_classes)

@@ -168,7 +168,7 @@ def in_image_order(table: Tensor, images: Tensor, counts: Tensor) -> Tensor:
     """A table sorted by image, rows of an image in their given order, without repeats.
 
     Args:
-        table: rows of image after image, as they were gt_is_found in.
+        table: rows of image after image, as they were taken in.
         images: (I,) the images in that order; of one that comes again, the first block counts.
         counts: (I,) rows of each.
     """

@@ -76,8 +76,21 @@ class GuessPredictions:
         """`predictions.csv`, `confusion.csv` and `predictions.npz`."""
         write_guesses(run_dir, self.table, self.confusion, self.images, self.class_names)
         arrays = {name: value.numpy() for name, value in self.table.items()}
+        arrays["confusion"] = self.confusion.numpy()
         names = {"images": np.array(self.images), "class_names": np.array(self.class_names)}
         write_arrays(run_dir / PREDICTIONS, arrays | names)
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "GuessPredictions":
+        """Those of a run.
+
+        Raises:
+            UserError: the run left none.
+        """
+        kept = read_arrays(run_dir / PREDICTIONS)
+        images, names = kept.pop("images").tolist(), kept.pop("class_names").tolist()
+        table = {name: torch.from_numpy(value) for name, value in kept.items()}
+        return cls(table, table.pop("confusion"), images, names)
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,17 @@ class ScorePredictions:
         arrays = {"scores": self.scores.numpy(), "labels": self.labels.numpy()}
         names = {"images": np.array(self.images), "class_names": np.array(self.class_names)}
         write_arrays(run_dir / PREDICTIONS, arrays | names)
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "ScorePredictions":
+        """Those of a run.
+
+        Raises:
+            UserError: the run left none.
+        """
+        kept = read_arrays(run_dir / PREDICTIONS)
+        scores, labels = (torch.from_numpy(kept[name]) for name in ("scores", "labels"))
+        return cls(scores, labels, kept["images"].tolist(), kept["class_names"].tolist())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

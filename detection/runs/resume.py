@@ -64,7 +64,7 @@ def keep_config(run_dir: Path, config: dict[str, Any]) -> None:
 
 def warn_without_weights(config: dict[str, Any]) -> None:
     """Say plainly what to expect of a network that starts from nothing."""
-    if config["backbone"]["weights"] is not None or config["data"]["task"] == "classification":
+    if config["backbone"]["weights"] is not None or config["data"]["task"] != "detection":
         return  # a classifier is what weights come from
     if config.get("published"):
         log.warning(

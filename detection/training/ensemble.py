@@ -61,7 +61,7 @@ class Ensemble(Model):
         return self.first.interface()
 
     def predict(self, batch: Sequence[Sample]) -> list[Prediction]:
-        """Combined detections, or mean scores."""
+        """Combined boxes, or mean scores."""
         found = [m.candidates(batch) for m in self.members if isinstance(m, Model)]  # all are
         by_image = list(zip(*found, strict=True))
         if self.combine is not None:

@@ -34,7 +34,7 @@ class Model(nn.Module):
     def prepare(self, data: DataModule) -> None:
         """What it needs of the splits of a data set before anything runs; here, its transform.
 
-        Region detectors find proposals too.
+        Region detectors find proposals too. An override calls this one.
         """
         data.transform = self.transform
 

@@ -34,8 +34,8 @@ def words_of(command):
     """A command without what needs a GPU, weights or several runs of a sweep."""
     words = [w for w in shlex.split(command)[1:] if not w.startswith("trainer")]
     words = [w for w in words if not w.startswith("backbone.weights")]
-    return [w.replace("runs/<run>", "RUN").split(",")[0] if w.startswith(("seed", "backbone="))
-            else w for w in words if w != "-m"]  # fmt: skip
+    return [w.split(",")[0] if w.startswith(("seed", "backbone=")) else w
+            for w in words if w != "-m"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", TRAINING)
@@ -104,7 +104,7 @@ def test_a_command_runs(command, trees, finished, paths, tmp_path):
     elif command.startswith("evaluate.py"):
         kind = "classifier" if "views" in command else "detector"
         place = str(finished / kind)
-        words = [w.replace("RUN", place).replace("runs/<one>", place).replace("runs/<two>", place)
+        words = [w.replace("runs/<run>", place).replace("runs/<one>", place).replace("runs/<two>", place)
                  .replace("OTHER", str(trees["voc"])) for w in words]  # fmt: skip
         run("evaluate.py", *words, "trainer=cpu", *paths, f"run_dir={tmp_path / 'run'}")
         assert (tmp_path / "run" / "metrics.json").is_file()

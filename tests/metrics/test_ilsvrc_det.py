@@ -68,7 +68,7 @@ def measured(images, num_classes, blocks=1):
 
 
 def measured_by(images, num_classes, blocks=1):
-    """The metric with those images, gt_is_found in in some blocks."""
+    """The metric with those images, taken in, in some blocks."""
     metric = ILSVRCDetectionMAP(num_classes)
     for start in range(blocks):
         for number in range(start, len(images), blocks):
@@ -130,7 +130,7 @@ def test_blacklisted_pairs_neither_help_nor_hurt():
 
 
 def test_blacklisted_pairs_stay_with_their_images():
-    """Pickled, and gt_is_found in in another order, as processes do."""
+    """Pickled, and taken in in another order, as processes do."""
     clean = ([(0, 0.5, (0, 0, 9, 9))], [(0, (0, 0, 9, 9))], set())
     dirty = ([(0, 0.9, (50, 50, 60, 60)), (1, 0.9, (0, 0, 9, 9))], [(1, (0, 0, 9, 9))], {0})
     metrics = [measured_by(images, 2) for images in ([clean, dirty], [dirty, clean])]

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from detection.errors import UserError
-from detection.report.result_files import DetectionPredictions, read_arrays
+from detection.report.result_files import (
+    DetectionPredictions,
+    GuessPredictions,
+    ScorePredictions,
+    read_arrays,
+)
 
 
 def test_detections_round_trip(tmp_path):
@@ -22,3 +27,23 @@ def test_detections_round_trip(tmp_path):
 def test_a_run_without_predictions_says_so(tmp_path):
     with pytest.raises(UserError, match=r"predictions\.npz is missing"):
         read_arrays(tmp_path / "predictions.npz")
+
+
+def test_guesses_and_scores_round_trip(tmp_path):
+    table = {"image_ids": torch.tensor([0, 1]), "labels": torch.tensor([1, 0]),
+             "guesses": torch.tensor([[1, 0], [1, 0]]),
+             "scores": torch.tensor([[0.9, 0.1], [0.7, 0.3]])}  # fmt: skip
+    confusion = torch.tensor([[0, 1], [0, 1]])
+    GuessPredictions(table, confusion, ["a", "b"], ["cat", "dog"]).save(tmp_path)
+    guesses = GuessPredictions.load(tmp_path)
+    assert guesses.table.keys() == table.keys()
+    assert all(torch.equal(guesses.table[name], table[name]) for name in table)
+    assert torch.equal(guesses.confusion, confusion)
+    assert (guesses.images, guesses.class_names) == (["a", "b"], ["cat", "dog"])
+
+    scores, labels = torch.rand(2, 2), torch.tensor([[1, -1], [0, 1]])
+    ScorePredictions(scores, labels, ["a", "b"], ["cat", "dog"]).save(tmp_path)
+    again = ScorePredictions.load(tmp_path)
+    assert torch.equal(again.scores, scores)
+    assert torch.equal(again.labels, labels)
+    assert (again.images, again.class_names) == (["a", "b"], ["cat", "dog"])
