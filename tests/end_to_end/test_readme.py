@@ -104,8 +104,7 @@ def test_a_command_runs(command, trees, finished, paths, tmp_path):
     elif command.startswith("evaluate.py"):
         kind = "classifier" if "views" in command else "detector"
         place = str(finished / kind)
-        words = [w.replace("runs/<run>", place).replace("runs/<one>", place).replace("runs/<two>", place)
-                 .replace("OTHER", str(trees["voc"])) for w in words]  # fmt: skip
+        words = [re.sub(r"runs/<\w+>", place, w).replace("OTHER", str(trees["voc"])) for w in words]
         run("evaluate.py", *words, "trainer=cpu", *paths, f"run_dir={tmp_path / 'run'}")
         assert (tmp_path / "run" / "metrics.json").is_file()
     else:
