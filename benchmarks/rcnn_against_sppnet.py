@@ -64,11 +64,15 @@ def parts(detector: Any, image: torch.Tensor, boxes: torch.Tensor) -> dict[str, 
         times["convolutions"] = pool - times["warping"]
     else:
         times["convolutions"], times["pooling"] = prepare, pool
-    times["fc6, fc7"], fc7 = timed(lambda: detector.layers(pooled), device)
+    times["fc6, fc7"], fc7 = timed(lambda: detector.head.layers(pooled, "fc7"), device)
     times["SVM, boxes"], (scores, moved) = timed(
-        lambda: (detector.svm(fc7).float(), detector.move(pooled, boxes, size)), device
+        lambda: (detector.head.output("svm")(fc7).float(), detector.move(pooled, boxes, size)),
+        device,
     )
-    times["NMS"] = timed(lambda: detector.suppression(moved, scores, -1.5), device)[0]
+    region, label = torch.nonzero(scores > -1.5, as_tuple=True)
+    found = {"boxes": moved[region, label].float(), "scores": scores[region, label],
+             "labels": label}  # fmt: skip
+    times["NMS"] = timed(lambda: detector.suppression(found), device)[0]
     return times
 
 

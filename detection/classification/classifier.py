@@ -96,6 +96,7 @@ class Classifier(Model):
         precision: of inference: "float32" or "bfloat16".
     """
 
+    tasks = ("classification",)
     scores_are = "probabilities"
 
     def __init__(

@@ -142,7 +142,7 @@ class ViewSet:
         """The sample with its views in place of its image."""
         pixels = as_pixels(sample.image)
         views = [[as_image(view) for view in kind(pixels)] for kind in self.kinds]
-        return replace(sample, image=sample.image[:, :0, :0], views=views)
+        return replace(sample, image=sample.image.new_empty(3, 0, 0), views=views)
 
     def scores(self, classifier: Any, images: Sequence[Sequence[Sequence[Tensor]]]) -> Tensor:
         """(B, C) mean scores; views of one kind and size go through the network together.

@@ -1,18 +1,19 @@
 """The one door through which a config becomes an object."""
 
 import importlib
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
 
 from detection.errors import TrainingError, UserError
 
 ALLOWED = ("detection.", "pytorch_lightning.", "torch.optim.", "torchvision.", "albumentations.")
-# Rooms whose classes a checkpoint may name: what models are made of. None of them runs a command,
-# opens a file by a name from a config, or downloads. Some are to come.
+# Rooms whose classes a checkpoint may name: what models are made of. Some are to come.
 MODEL_ROOMS = tuple(
     f"detection.{room}."
     for room in (
@@ -71,24 +72,30 @@ def build_model(tree: dict[str, Any], num_classes: int) -> Any:
 def build_foreign_model(tree: dict[str, Any], num_classes: int) -> Any:
     """A model from the config in somebody's checkpoint, which is data and no program.
 
-    Each name must be where a class or function of our model rooms is defined: a prefix only
-    proves nothing, for Hydra walks attributes (`detection.<module>.<what it imports>`).
+    Each name must be where a class of our model rooms is defined, or a function that makes a
+    module. A prefix only proves nothing, for Hydra walks attributes (`detection.<module>.<what it
+    imports>`), and other functions of these rooms read files.
 
     Raises:
-        UserError: it names anything else.
+        UserError: it names anything else, or does not fit what it names.
     """
     for target in targets(tree):
-        if not target.startswith(MODEL_ROOMS) or not is_defined_at(target):
+        if not target.startswith(MODEL_ROOMS) or not makes_parts(target):
             raise UserError(f"the checkpoint asks to run {target}, which is refused")
-    return build(tree, MODEL_ROOMS, num_classes=num_classes)
+    try:
+        return build(tree, MODEL_ROOMS, num_classes=num_classes)
+    except InstantiationException as error:
+        raise UserError(f"the checkpoint's model cannot be built: {error.__cause__}") from error
 
 
-def is_defined_at(target: str) -> bool:
-    """Whether a dotted name is that of a class or function where it is defined.
+def makes_parts(target: str) -> bool:
+    """Whether a dotted name is where a class is defined, or a function that makes a module.
 
-    >>> is_defined_at("detection.combine.nms.NMS")
-    True
-    >>> is_defined_at("detection.combine.nms.torch.load")
+    >>> makes_parts("detection.combine.nms.NMS"), makes_parts("detection.backbones.zf5.zf5")
+    (True, True)
+    >>> makes_parts("detection.combine.nms.torch.load")
+    False
+    >>> makes_parts("detection.proposals.published.read_mat_boxes")
     False
     """
     module_name, _, name = target.rpartition(".")
@@ -96,10 +103,14 @@ def is_defined_at(target: str) -> bool:
         found = vars(importlib.import_module(module_name)).get(name)
     except ImportError:
         return False
-    return (getattr(found, "__module__", None), getattr(found, "__qualname__", None)) == (
-        module_name,
-        name,
-    )
+    defined = (getattr(found, "__module__", None), getattr(found, "__qualname__", None))
+    if defined != (module_name, name):
+        return False
+    if inspect.isclass(found):
+        return True
+    made = get_type_hints(found).get("return")
+    parts = get_args(made) or (made,)  # of a union
+    return all(inspect.isclass(part) and issubclass(part, nn.Module) for part in parts)
 
 
 def targets(plain: Any) -> list[str]:

@@ -33,6 +33,7 @@ def check_config(cfg: DictConfig) -> None:
     name = str(hydra_cfg.job.config_name)
     defaults = loader.load_configuration(name, overrides=chosen, run_mode=RunMode.RUN)
     check_task(cfg)
+    check_schedule(cfg)
     compare(cfg, defaults, "")
     content: Any = OmegaConf.to_container(cfg, resolve=True)
     check_words(
@@ -53,6 +54,23 @@ def check_task(cfg: DictConfig) -> None:
         f"model={choices['model']} does not learn from data={choices['data']}, which is for "
         f"{cfg.data.task}: choose one of data={', '.join(data)}"
     )
+
+
+def check_schedule(cfg: DictConfig) -> None:
+    """Check that the model knows the schedule that the user asks for."""
+    words = HydraConfig.get().overrides.task
+    if "model" not in cfg or not any(word.startswith("schedule=") for word in words):
+        return
+    choices = HydraConfig.get().runtime.choices
+    model, chosen = choices["model"], choices["schedule"]
+    known = ["paper", *(path.stem.removeprefix(f"{model}_") for path in
+                        sorted((CONF / "fit" / "schedule").glob("*.yaml"))
+                        if path.stem.rpartition("_")[0] == model)]  # fmt: skip
+    if chosen not in known:
+        raise UserError(
+            f"model={model} has no schedule={chosen}: choose one of schedule={', '.join(known)}, "
+            f"or say what it changes in conf/fit/schedule/{model}_{chosen}.yaml"
+        )
 
 
 def tasks_of_data() -> dict[str, str]:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from detection.config.plain import CONF
 
-INTERNAL = ("parts", "hydra", "fit")  # pieces of other configs
+INTERNAL = ("hydra", "fit")  # pieces of other configs
 
 
 def list_groups(conf: Path = CONF) -> str:

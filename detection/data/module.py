@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pytorch_lightning as pl
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from detection.data.detection import SplitRequest
@@ -160,7 +159,6 @@ class DataModule(pl.LightningDataModule):
             sampler=ShardSampler(len(images), *who),
             num_workers=self.num_workers,
             collate_fn=as_list,
-            pin_memory=torch.cuda.is_available(),
         )
 
     def train_dataloader(self) -> DataLoader[list[Sample]]:

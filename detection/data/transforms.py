@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.data.classification import ClassificationSplit
+from detection.disk.arrays import fingerprint
 from detection.disk.files import read_json, write_json
 from detection.disk.images import read_reduced
 from detection.errors import UserError
@@ -52,8 +53,12 @@ class PCALighting(A.ImageOnlyTransform):  # type: ignore[misc]
         self.components: NDArray[np.float64] = np.zeros((3, 3))  # rows times eigenvalue
 
     def learn_from(self, split: ClassificationSplit) -> None:
-        """Compute the components from the images to train on; they are kept beside the index."""
-        file = split.cache / f"colours-{self.images}.json"
+        """Compute the components from the images to train on; they are kept beside the index.
+
+        Which images are trained on stands in the file's name.
+        """
+        rows = "all" if split.rows is None else fingerprint(split.rows.tolist())
+        file = split.cache / f"colours-{self.images}-{rows}.json"
         if not file.is_file():
             write_json(file, principal_components(split, self.images).tolist())
         self.components = np.array(read_json(file))

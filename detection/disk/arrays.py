@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,15 +61,16 @@ class RaggedArray:
         there = (folder / ROWS).stat().st_size if (folder / ROWS).is_file() else -1
         if len(self.offsets) != kept["items"] + 1 or there != wanted:
             raise UserError(f"{folder} is damaged: delete it, and it is computed again")
+        self.done: NDArray[np.uint8] = np.ones(kept["items"], np.uint8)
+        if (folder / DONE).is_file() and kept["items"]:
+            self.done = np.fromfile(folder / DONE, np.uint8)
+        mode: Literal["r", "r+"] = "r"  # what is whole may lie on a read-only disk
+        if not self.done.all():
+            mode = "r+"
+            self.done = np.memmap(folder / DONE, np.uint8, mode, shape=(kept["items"],))
         # an empty file cannot be mapped
         self.rows: Rows = (
-            np.memmap(folder / ROWS, dtype, "r+", shape=shape) if wanted else np.zeros(shape, dtype)
-        )
-        filling = (folder / DONE).is_file() and kept["items"]
-        self.done: NDArray[np.uint8] = (
-            np.memmap(folder / DONE, np.uint8, "r+", shape=(kept["items"],))
-            if filling
-            else np.ones(kept["items"], np.uint8)
+            np.memmap(folder / ROWS, dtype, mode, shape=shape) if wanted else np.zeros(shape, dtype)
         )
 
     def __len__(self) -> int:
@@ -204,23 +205,37 @@ def allocated(
     """
     if not (folder / ABOUT).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = int(counts.sum()) * width * np.dtype(dtype).itemsize
-        free = shutil.disk_usage(folder).free
-        log.info(
-            "%s: %d items, %d rows × %d %s = %.2f GB (%.1f GB are free) in %s",
-            folder.name, len(counts), counts.sum(), width, dtype, wanted / 1e9, free / 1e9, folder,
-        )  # fmt: skip
-        if wanted > free:
-            raise UserError(
-                f"{folder} needs {wanted / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB free"
-                + (f": {remedy}" if remedy else "")
-            )
-        for name, size in ((ROWS, wanted), (DONE, len(counts))):
-            with replacing(folder / name) as temporary, temporary.open("wb") as file:
-                if size:
-                    os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here
-        finish(folder, about, counts, width, np.dtype(dtype))
+        with locked(folder / "lock"):
+            if not (folder / ABOUT).exists():
+                allocate(folder, about, counts, width, np.dtype(dtype), remedy)
     return opened(folder, about)
+
+
+def allocate(
+    folder: Path,
+    about: About,
+    counts: NDArray[np.int64],
+    width: int,
+    dtype: np.dtype[Any],
+    remedy: str,
+) -> None:
+    """Take room for all rows; see `allocated`."""
+    wanted = int(counts.sum()) * width * dtype.itemsize
+    free = shutil.disk_usage(folder).free
+    log.info(
+        "%s: %d items, %d rows × %d %s = %.2f GB (%.1f GB are free) in %s",
+        folder.name, len(counts), counts.sum(), width, dtype, wanted / 1e9, free / 1e9, folder,
+    )  # fmt: skip
+    if wanted > free:
+        raise UserError(
+            f"{folder} needs {wanted / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB free"
+            + (f": {remedy}" if remedy else "")
+        )
+    for name, size in ((ROWS, wanted), (DONE, len(counts))):
+        with replacing(folder / name) as temporary, temporary.open("wb") as file:
+            if size:
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here
+    finish(folder, about, counts, width, dtype)
 
 
 def finish(

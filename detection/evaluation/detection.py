@@ -61,14 +61,15 @@ class DetectionEvaluator:
         figures = ap_figures(curves, data.class_names, self.interpolation)
         gallery = make_gallery(split, tables, curves, metric.match, data.class_names, PICTURES)
         names = data.class_names
+        recall = ProposalRecall.of(split) if split.store is not None else None
         return Result(
             figures,
             ap_table(figures, names, [n for n, c in zip(names, curves, strict=True)
                                       if c.num_gt and not len(c.scores)]),
             DetectionPredictions(*tables, split.image_ids, list(names)),
-            self._page(figures, curves, gallery, data),
+            self._page(figures, curves, gallery, data, recall),
             media_of(figures, curves, gallery, names),
-            ProposalRecall.of(split).figures() if split.store is not None else {},
+            recall.figures() if recall else {},
         )  # fmt: skip
 
     def _page(
@@ -77,6 +78,7 @@ class DetectionEvaluator:
         curves: Sequence[PRCurve],
         gallery: dict[str, list[Picture]],
         data: DataModule,
+        recall: ProposalRecall | None,
     ) -> Page:
         split, names = data.split("test"), data.class_names
         aps = [figures[f"ap/{name}"] for name in names]
@@ -86,8 +88,7 @@ class DetectionEvaluator:
             Card(f"{percent(figures['map'])} %", f"mAP at IoU 0.5 ({main})", is_main=True),
             Card(f"{percent(figures[f'map_{other}'])} %", f"mAP ({NAMES[other]})"),
         ]
-        if split.store is not None:
-            recall = ProposalRecall.of(split)
+        if recall:
             covered = f"of the objects covered by proposals at IoU 0.5 ({percent(recall.at(0.7))} %"
             cards.append(Card(f"{percent(recall.at(0.5))} %", f"{covered} at 0.7)"))
             cards.append(Card(f"{recall.boxes_per_image:.0f}", "proposals an image"))

@@ -1,5 +1,6 @@
 """The region-based detector: features of proposals, scores, boxes, suppression."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,13 @@ from detection.combine.nms import NMS, Combination, Detections, no_detections
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.proposals.published import PublishedBoxes
+from detection.proposals.recall import ProposalRecall, recall_report
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.store import open_store
+from detection.runtime.distributed import is_first_process
 from detection.training.model import Model
+
+log = logging.getLogger(__name__)
 
 Scoring = Literal["svm", "softmax"]
 CLASSIFIER, SVM, BOX_REGRESSOR = "classifier", "svm", "box_regressor"
@@ -72,6 +77,8 @@ class RegionDetector(Model):
 
     is_fitted: Tensor
 
+    tasks = ("detection",)
+
     def __init__(
         self,
         features: nn.Module,
@@ -125,7 +132,9 @@ class RegionDetector(Model):
         """
         super().prepare(data)
         for split, dataset in data.splits.items():
-            published = self.published_boxes.get(split)
+            # validation images may be held aside from train
+            published = self.published_boxes.get("train" if split == "val" else split)
+            published = self.published_boxes.get(split, published)
             if published:
                 dataset.find_proposals(partial(PublishedBoxes.of, Path(published).expanduser()))
             else:
@@ -135,6 +144,8 @@ class RegionDetector(Model):
                         open_store, data.cache, name, search=self.search, processes=data.processes
                     )
                 )
+            if is_first_process():
+                log.info("%s", recall_report(f"{data.name} {split}", ProposalRecall.of(dataset)))
 
     def predict(self, batch: Sequence[Sample]) -> list[Detections]:
         """Detections of each image among its proposals, best first."""
@@ -151,8 +162,8 @@ class RegionDetector(Model):
 
     def interface(self) -> dict[str, object]:
         """Scores of one kind, on the same proposals."""
-        shared = {"scoring": self.scoring, "search": self.search}
-        return super().interface() | shared
+        proposals = {"search": self.search, "published_boxes": self.published_boxes}
+        return super().interface() | {"scoring": self.scoring} | proposals
 
     def forward(
         self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None

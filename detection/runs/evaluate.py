@@ -1,5 +1,6 @@
 """Tests the model of a checkpoint, or an ensemble of several, on its own or on other data."""
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from detection.runtime.distributed import is_first_process
 from detection.training.ensemble import as_one
 from detection.training.model import Model
 
+log = logging.getLogger(__name__)
+
 Config = dict[str, Any]
 
 
@@ -34,8 +37,16 @@ def evaluate(cfg: DictConfig) -> float:
     contents = [read_checkpoint(name) for name in names]
     if any(c["class_names"] != contents[0]["class_names"] for c in contents):
         raise UserError("ckpt= names models of different classes")
+    if config.get("data"):
+        contents = [without_published_boxes(c, config["data"]["name"]) for c in contents]
     config["data"] = data_config(config, contents[0])
     model = restore_all(contents, config["precision"], config.get("views"))
+    task = config["data"]["task"]
+    if task not in model.tasks:
+        raise UserError(
+            f"data={config['data']['name']} is for {task}, but {names[0]} is a model for "
+            f"{' or '.join(model.tasks)}"
+        )
     data, evaluator = build_data(config["data"])
     data.setup("test")
     if data.class_names != contents[0]["class_names"]:
@@ -50,6 +61,14 @@ def evaluate(cfg: DictConfig) -> float:
             return 0.0
         write_result(run_dir, model, tested, Measured({}), {}, config, loggers)
     return tested.figures[evaluator.headline]
+
+
+def without_published_boxes(content: Checkpoint, data: str) -> Checkpoint:
+    """A checkpoint whose model finds its proposals itself where the published are of other data."""
+    if content["data"].get("name") == data or not content["model"].get("published_boxes"):
+        return content
+    log.info("published boxes are of %s: those of %s are searched", content["data"]["name"], data)
+    return {**content, "model": {**content["model"], "published_boxes": None}}
 
 
 def data_config(config: Config, first: Checkpoint) -> Config:
@@ -77,11 +96,16 @@ def restore_all(
         contents: of the checkpoints.
         precision: of inference; None: as each model was made.
         views: config of test-time views; None: as each classifier was made.
+
+    Raises:
+        UserError: views for a model that has none, or a checkpoint that cannot be restored.
     """
     models = []
     for content in contents:
         tree = content["model"]
-        if views and "views" in tree:
+        if views:
+            if "views" not in tree:
+                raise UserError("views= is for classifiers, and this is a model of another kind")
             tree = {**tree, "views": views}
         model = restore_model({**content, "model": tree})
         if precision:

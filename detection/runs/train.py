@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
@@ -44,8 +45,7 @@ def train(cfg: DictConfig) -> float:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     begin(config, run_dir)
     splits = of_each_split(config)
-    # of a split that is done the figures are taken as they are, whatever the views
-    check_same_config(run_dir, config, (*DECISIVE, "views") if splits else DECISIVE)
+    check_same_config(run_dir, config, DECISIVE)
     keep_config(run_dir, config)
     with make_loggers(config, run_dir) as loggers:
         if splits:
@@ -68,6 +68,11 @@ def train_once(config: Config, run_dir: Path, loggers: Sequence[Logger] = ()) ->
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     data, evaluator = build_data(config["data"])
     data.setup()
+    if not data.has_val and config["optimized_metric"] is None and is_search():
+        raise UserError(
+            f"data={data.name} has no validation images for the sweep to choose by: set "
+            "data.val_images=NUMBER, or optimized_metric= to another figure of the run"
+        )
     tree = model_tree(config)
     warn_without_weights(config)
     models: dict[Path, Model] = {}
@@ -110,6 +115,13 @@ def model_folders(config: Config, run_dir: Path) -> dict[Path, int]:
     if count == 1:
         return {run_dir: seed}
     return {run_dir / f"model_{n + 1}": seed + n for n in range(count)}
+
+
+def is_search() -> bool:
+    """Whether this is a job of a sweep that chooses the next values by what a job comes to."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return False
+    return not str(HydraConfig.get().sweeper["_target_"]).endswith("BasicSweeper")
 
 
 def optimized(config: Config, figures: dict[str, float]) -> float:

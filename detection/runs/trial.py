@@ -32,8 +32,13 @@ def run_trial(cfg: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
     command = [sys.executable, sys.argv[0], *hydra_cfg.overrides.task, f"run_dir={folder}"]
-    if cfg.logger.get("wandb") and not cfg.logger.wandb.group:
-        command.append(f"logger.wandb.group={Path(hydra_cfg.sweep.dir).name}")
+    if cfg.logger.get("wandb"):  # the job's process does not know of the sweep
+        from detection.runtime.tracking import job_of_hydra  # slow to import
+
+        for key, value in zip(("name", "group"), job_of_hydra(), strict=True):
+            if not cfg.logger.wandb[key]:
+                quoted = str(value).replace("'", "")
+                command.append(f"logger.wandb.{key}='{quoted}'")
     if subprocess.run(command, check=False).returncode != 0:
         raise TrainingError(f"the job in {folder} failed")
     from detection.runs.train import optimized  # slow to import

@@ -39,6 +39,7 @@ class Ensemble(Model):
                     )
         self.combine = combine
         self.num_classes = members[0].num_classes
+        self.tasks = members[0].tasks
 
     @property
     def first(self) -> Model:

@@ -20,10 +20,12 @@ class Model(nn.Module):
 
     Attributes:
         num_classes: C, without background.
+        tasks: of the data that it predicts for, such as "detection".
         precision: of inference, "float32" or "bfloat16", whatever a trainer's is.
     """
 
     num_classes: int
+    tasks: tuple[str, ...] = ()
     precision: str = "float32"
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -125,15 +126,18 @@ class Stage(pl.LightningModule):
             self.figures = self.evaluator.figures(self.val_metric, self.data.class_names)
         self.val_metric.reset()
         headline = self.evaluator.headline
-        self.log(f"{self.name}/val_{headline}", self.figures[headline], prog_bar=True,
-                 rank_zero_only=True)  # fmt: skip
+        learning = self.trainer.state.fn == TrainerFn.FITTING
+        name = f"{self.name}/val_{headline}" if learning else f"val/{headline}"
+        self.log(name, self.figures[headline], prog_bar=True, rank_zero_only=True)
 
     def on_test_epoch_end(self) -> None:
         """Bring the predictions of all processes together; the first makes a result of them."""
         with self.test_metric.sync_context():
-            self.figures = self.evaluator.figures(self.test_metric, self.data.class_names)
             if self.trainer.is_global_zero:
                 self.result = self.evaluator.result(self.test_metric, self.data)
+                self.figures = self.result.figures
+            else:
+                self.figures = self.evaluator.figures(self.test_metric, self.data.class_names)
         headline = self.evaluator.headline
         self.log(f"test/{headline}", self.figures[headline], rank_zero_only=True)
 

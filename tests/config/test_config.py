@@ -47,6 +47,7 @@ def test_every_choice_composes_and_instantiates(choice, tmp_path):
     with torch.device("meta"):  # as from a checkpoint, which may name model rooms only
         model = build_foreign_model(model_tree(config), 3)
     assert isinstance(model, Model)
+    assert model.tasks == tuple(config["model"]["tasks"])
     for stage in config["model"]["stages"].values():
         assert callable(build(stage).stage)
     trainer = {**config["trainer"], "accelerator": "cpu", "precision": "32-true"}
@@ -203,6 +204,21 @@ def test_command_line_wins_over_what_data_chooses():
     assert cfg.model.stages.finetune.optimizer.lr == 1e-4
 
 
+def test_a_schedule_changes_all_of_a_length():
+    """Whatever the data says of another schedule."""
+    of = {name: composed(f"schedule={name}", "data=shapes").model.stages for name in
+          ("paper", "short")}  # fmt: skip
+    assert of["paper"].finetune.length.steps_per_image * 5011 == pytest.approx(300_000, rel=1e-3)
+    assert of["short"].finetune.length.steps_per_image == 3
+    assert of["paper"].pretrain.sizes_px == of["short"].pretrain.sizes_px  # of the data
+    det = ["data=ilsvrc_det", "data.root=x"]
+    for model, steps in (("sppnet", 300_000), ("rcnn", 50_000)):
+        for schedule, share in (("paper", 1), ("short", 0.1)):
+            cfg = composed(f"model={model}", f"schedule={schedule}", *det)
+            length = cfg.model.stages.finetune.length
+            assert length == {**length, "steps_per_image": 0, "min_steps": steps * share}
+
+
 def run(*words):
     command = [sys.executable, "train.py", *words]
     return subprocess.run(
@@ -221,6 +237,8 @@ def run(*words):
         (["model.detector.scoring=svm"], "any more: it is now model.scoring"),
         (["members=2"], "any more: it is now num_models"),
         (["model=rcnn", "data=shapes_cls"], "which is for classification: choose one of data="),
+        (["model=rcnn", "schedule=quick"], "schedule=quick: choose one of schedule=paper, short"),
+        (["model=classifier", "data=shapes_cls", "schedule=short"], "has no schedule=short"),
         (["+model.nms=1"], "there is no option 'model.nms'"),
         (["model.features.shrink_px=wide"], "'wide' is a word, but a number is expected"),
         (["model.features.scales_px=688"], "688 is a whole number, but a list is expected"),

@@ -119,7 +119,10 @@ def test_principal_colours_are_numpys(tmp_path):
     np.testing.assert_allclose(found @ covariance, found * np.linalg.norm(found, axis=1)[:, None])
     lighting = PCALighting(std=0.1, images=100)
     lighting.learn_from(split)
-    assert (index.kept_in / "colours-100.json").is_file()
+    assert (index.kept_in / "colours-100-all.json").is_file()
+    part = PCALighting(std=0.1, images=100)  # other images have other colours
+    part.learn_from(ClassificationSplit(index, np.array([0, 1])))
+    assert not np.allclose(part.components, lighting.components)
     lighting.set_random_seed(1)
     grey = np.full((4, 4, 3), 100, np.uint8)
     moved = np.stack([lighting(image=grey)["image"][0, 0] for _ in range(300)]).astype(float)

@@ -339,6 +339,19 @@ def test_validation_images_are_held_aside_where_there_is_no_list(fake_voc):
     assert len(none.splits["train"]) == 30
 
 
+def test_a_val_list_that_is_trained_on_is_not_validated_on(fake_voc):
+    """As in VOC 2007, whose trainval.txt holds val.txt."""
+    names = [f"{n:02d}" for n in range(40)]
+    for name in names:
+        fake_voc.add(name, [CAT])
+    fake_voc.lists(train=names[:15], val=names[15:30], trainval=names[:30], test=names[30:])
+    for splits, sizes in (({"train": "trainval"}, [27, 3, 10]), ({}, [15, 15, 10])):
+        module = data(fake_voc.root, splits=splits)
+        module.setup()
+        assert [len(module.splits[s]) for s in ("train", "val", "test")] == sizes
+        assert not set(module.splits["val"].image_ids) & set(module.splits["train"].image_ids)
+
+
 def test_a_limit_takes_a_few_images_of_each_split(folder):
     module = data(folder.root, limit=1)
     module.setup()

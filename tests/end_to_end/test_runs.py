@@ -39,6 +39,7 @@ def test_a_run_leaves_all_that_it_should(finished):
     assert not re.findall(r"(?:src|href|url)\W{1,2}https?:", page)  # nothing is fetched
 
 
+@pytest.mark.slow
 def test_a_detector_learns(paths, tmp_path):
     """SPP-net from nothing on sixty drawn images: far over what chance gives (below 0.05)."""
     words = ["data=shapes", "trainer=cpu", "logger=csv", "data.source.train=60", *paths,
@@ -174,6 +175,20 @@ def test_loss_that_is_not_finite_stops_and_names_images(paths, tmp_path):
     assert "the loss of stage finetune is" in result.stderr
     assert "windows of images 0000" in result.stderr
     assert (tmp_path / "nan" / "stages" / "1_pretrain" / "done").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data=shapes_cls"], "is for classification, but"),
+        (["views=ten"], "views= is for classifiers"),
+    ],
+)
+def test_a_detector_is_not_tested_as_a_classifier(words, message, finished, tmp_path, paths):
+    result = run("evaluate.py", f"ckpt={finished}", *words, "trainer=cpu", *paths,
+                 f"run_dir={tmp_path}/eval", check=False)  # fmt: skip
+    assert result.returncode == 2
+    assert message in result.stderr
 
 
 def test_detector_of_other_classes_is_refused(finished, tmp_path, fake_voc):

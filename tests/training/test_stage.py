@@ -74,7 +74,7 @@ def test_a_stage_validates_by_its_evaluator(tmp_path):
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     trainer.validate(made, loader, verbose=False)
     assert made.figures["top1_error"] == 0.25
-    assert float(trainer.callback_metrics["test/val_top1_accuracy"]) == 0.75
+    assert float(trainer.callback_metrics["val/top1_accuracy"]) == 0.75
     (first, _) = trainer.predict(made, loader)
     assert [int(found["scores"].argmax()) for found in first] == [0, 1]
 

@@ -123,7 +123,8 @@ def split_ids(
     Args:
         folder: the data.
         named: for each of the three, the list to take, or None to find one: the list of that
-            name; without `test.txt`, `val.txt` is the test set, for which training never looks.
+            name; without `test.txt`, `val.txt` is the test set, for which training never looks. A
+            `val.txt` that is found is not taken where its images are trained on.
         fractions: shares of a stratified split, made where the folder has no lists.
         seed: of that split.
     """
@@ -135,9 +136,11 @@ def split_ids(
         chosen["train"] = first_of(("train", "trainval"), folder)
     if "test" not in chosen:
         chosen["test"] = first_of(("test", "val"), folder)
-    if "val" not in chosen and "val" in folder.lists and chosen["test"] != "val":
-        chosen["val"] = "val"
     ids = {split: folder.ids(name) for split, name in chosen.items()}
+    if "val" not in chosen and "val" in folder.lists and chosen["test"] != "val":
+        found = folder.ids("val")
+        if set(found).isdisjoint(ids["train"]):  # val.txt is a part of trainval.txt
+            ids["val"] = found
     warn_of_overlap(ids)
     return ids
 
