@@ -122,6 +122,11 @@ class RegionDetector(Model):
         """The features, by their contract."""
         return self.features  # type: ignore[return-value]
 
+    def classifying_layers(self, *below: nn.Module) -> list[nn.Module]:
+        """The layers of the head that a class depends on, after those that stand below it."""
+        parts = (*below, self.head.fc6, self.head.fc7, self.head.output(CLASSIFIER))
+        return [part for part in parts if part is not None]
+
     # The contract of a model
 
     def prepare(self, data: DataModule) -> None:

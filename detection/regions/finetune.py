@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from detection.data.module import DataModule
 from detection.evaluation.evaluator import Evaluator
 from detection.matching import Matcher
-from detection.regions.detector import CLASSIFIER, RegionDetector
+from detection.regions.detector import RegionDetector
 from detection.regions.prepared import PreparedImages
 from detection.regions.sampling import Tables, Windows, WindowSampler, draw
 from detection.training.schedules import (
@@ -105,8 +105,7 @@ class FinetuneStage(Stage):
 
     def learns(self) -> Sequence[nn.Module]:
         """fc6, fc7 and the classifier."""
-        head = self.model.head
-        return [m for m in (head.fc6, head.fc7, head.output(CLASSIFIER)) if m is not None]
+        return self.model.classifying_layers()
 
     def trainer_options(self) -> dict[str, Any]:
         """New windows in each epoch."""

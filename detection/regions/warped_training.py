@@ -13,7 +13,7 @@ from detection.data.module import DataModule
 from detection.disk.images import ImageCache
 from detection.evaluation.evaluator import Evaluator
 from detection.matching import Matcher
-from detection.regions.detector import CLASSIFIER, RegionDetector
+from detection.regions.detector import RegionDetector
 from detection.regions.finetune import VAL_SEED, VAL_SHARE, window_loss
 from detection.regions.sampling import WindowSampler
 from detection.regions.warped_features import WarpedFeatures
@@ -116,9 +116,7 @@ class WarpedTrainingStage(Stage):
 
     def learns(self) -> Sequence[nn.Module]:
         """All layers that a class depends on."""
-        head = self.model.head
-        parts = (self.features.backbone.conv, head.fc6, head.fc7, head.output(CLASSIFIER))
-        return [part for part in parts if part is not None]
+        return self.model.classifying_layers(self.features.backbone.conv)
 
     def is_needed(self) -> bool:
         """Fine-tuning always; training from nothing only where there are no weights."""

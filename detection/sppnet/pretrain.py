@@ -16,7 +16,7 @@ from detection.data.module import DataModule
 from detection.data.object_crops import Augmentation, Crop, ObjectCrops
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
-from detection.regions.detector import CLASSIFIER, RegionDetector
+from detection.regions.detector import RegionDetector
 from detection.regions.finetune import VAL_SEED, window_loss
 from detection.sppnet.features import SPPFeatures
 from detection.training.schedules import OptimizerFactory, one_cycle, scheduled
@@ -115,9 +115,7 @@ class PretrainStage(Stage):
 
     def learns(self) -> Sequence[nn.Module]:
         """All layers that a class depends on."""
-        head = self.model.head
-        parts = (self.features.backbone.conv, head.fc6, head.fc7, head.output(CLASSIFIER))
-        return [part for part in parts if part is not None]
+        return self.model.classifying_layers(self.features.backbone.conv)
 
     def is_needed(self) -> bool:
         """Only where no weights were given."""
