@@ -14,7 +14,7 @@ from benchmarks.timing import seconds
 from benchmarks.warp import some_boxes
 from detection.config.build import build_model
 from detection.config.plain import CONF, plain
-from detection.regions.warp import warp_regions
+from detection.regions.warped_features import warp_regions
 from detection.runs.train import model_tree
 from detection.runtime.memory import keep_freed_memory
 

@@ -6,7 +6,7 @@ from torchvision.ops import roi_pool
 
 from benchmarks.timing import compare
 from detection.runtime.memory import keep_freed_memory
-from detection.sppnet.window_pooling import pool_windows
+from detection.sppnet.windows import pool_windows
 
 LEVELS = (6, 3, 2, 1)
 

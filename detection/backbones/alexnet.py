@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models import AlexNet_Weights
 
-from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.backbone import Backbone, Preprocessing, scaled
+from detection.backbones.head import initialize
 from detection.backbones.weights import Published, load_weights
 
 FC6_GRID = 6  # side of the map after the last pooling

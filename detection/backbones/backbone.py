@@ -3,14 +3,55 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.backbones.receptive_field import ReceptiveField, receptive_field, side
+from detection.backbones.head import FullyConnected, as_linear
 from detection.errors import UserError
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Geometry of a map.
+
+    Attributes:
+        stride: pixels from a cell to the next.
+        size: pixels that a cell sees along a side (normalisation layers apart).
+        start: 0-based pixel coordinate of the centre of the first cell's field.
+    """
+
+    stride: int = 1
+    size: int = 1
+    start: float = 0.0
+
+
+def receptive_field(layers: Iterable[nn.Module]) -> ReceptiveField:
+    """The field of the last of some layers, which follow each other.
+
+    >>> receptive_field([nn.Conv2d(3, 8, 7, stride=2, padding=1), nn.MaxPool2d(3, 2)])
+    ReceptiveField(stride=4, size=11, start=4.0)
+    """
+    field = ReceptiveField()
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            kernel, stride, padding = (
+                side(n) for n in (layer.kernel_size, layer.stride, layer.padding)
+            )
+            field = ReceptiveField(
+                field.stride * stride,
+                field.size + (kernel - 1) * field.stride,
+                field.start + ((kernel - 1) / 2 - padding) * field.stride,
+            )
+    return field
+
+
+def side(value: Any) -> int:
+    """A kernel, stride or padding given as one number or as a pair of equal ones."""
+    return int(value if isinstance(value, int) else value[0])
+
 
 log = logging.getLogger(__name__)
 
@@ -45,20 +86,6 @@ class LoadedWeights:
     source: str
     classifier: dict[str, Tensor] = field(default_factory=dict)
     mean: Tensor | None = None
-
-
-class FullyConnected(NamedTuple):
-    """fc6, which reads pooled features, and fc7.
-
-    Attributes:
-        fc6: the first.
-        fc7: the second.
-        pretrained: whether they hold published weights.
-    """
-
-    fc6: nn.Linear
-    fc7: nn.Linear
-    pretrained: bool
 
 
 class Backbone(nn.Module):
@@ -239,39 +266,6 @@ class Backbone(nn.Module):
         """(..., 3, H, W) RGB, uint8 in 0 to 255 or floats in [0, 1] → what the network expects."""
         pixels = images.float() if images.is_floating_point() else images.float() / 255
         return (pixels - self.mean) / self.std
-
-
-def as_linear(state: dict[str, Tensor], name: str) -> nn.Linear:
-    """A fully connected layer of a state dict."""
-    weight = state[f"{name}.weight"]
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({part: state[f"{name}.{part}"] for part in ("weight", "bias")})
-    return layer
-
-
-def fresh_fully_connected(in_features: int, hidden: int) -> FullyConnected:
-    """fc6 and fc7 with random weights (He's), for networks that have none that fit."""
-    layers = nn.Linear(in_features, hidden), nn.Linear(hidden, hidden)
-    initialize(layers)
-    return FullyConnected(*layers, False)
-
-
-def initialize(parts: Iterable[nn.Module], std: float | None = None) -> None:
-    """Random weights and no biases.
-
-    Args:
-        parts: to be initialised.
-        std: of the weights; None: He's, with which these networks train from nothing without
-            batch norm.
-    """
-    for module in (m for part in parts for m in part.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            if std is not None:
-                nn.init.normal_(module.weight, std=std)
-            else:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 def scaled(channels: int, width: float) -> int:

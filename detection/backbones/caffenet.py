@@ -5,9 +5,10 @@ from pathlib import Path
 
 from torch import nn
 
-from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.backbone import Backbone, Preprocessing, scaled
 from detection.backbones.caffe_weights import FIVE_LAYERS, CaffeNames
 from detection.backbones.caffemodel import CaffeLayer
+from detection.backbones.head import initialize
 from detection.backbones.lrn import ChannelLRN
 from detection.backbones.weights import Published, load_weights
 from detection.errors import UserError

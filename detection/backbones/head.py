@@ -1,16 +1,28 @@
 """What reads pooled features: fc6, fc7, and linear outputs after any of them."""
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.backbones.backbone import FullyConnected
-
 Layer = Literal["pool5", "fc6", "fc7"]
 LAYERS: tuple[Layer, ...] = ("pool5", "fc6", "fc7")
 OUTPUT_STD = 0.01  # of fresh softmax outputs (SPP-net, 4.1)
+
+
+class FullyConnected(NamedTuple):
+    """fc6, which reads pooled features, and fc7.
+
+    Attributes:
+        fc6: the first.
+        fc7: the second.
+        pretrained: whether they hold published weights.
+    """
+
+    fc6: nn.Linear
+    fc7: nn.Linear
+    pretrained: bool
 
 
 class Head(nn.Module):
@@ -121,3 +133,36 @@ def softmax_output(output: nn.Linear) -> None:
     """Initialise a fresh output that a softmax reads: small weights, no bias (SPP-net, 4.1)."""
     nn.init.normal_(output.weight, std=OUTPUT_STD)
     nn.init.zeros_(output.bias)
+
+
+def as_linear(state: dict[str, Tensor], name: str) -> nn.Linear:
+    """A fully connected layer of a state dict."""
+    weight = state[f"{name}.weight"]
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict({part: state[f"{name}.{part}"] for part in ("weight", "bias")})
+    return layer
+
+
+def fresh_fully_connected(in_features: int, hidden: int) -> FullyConnected:
+    """fc6 and fc7 with random weights (He's), for networks that have none that fit."""
+    layers = nn.Linear(in_features, hidden), nn.Linear(hidden, hidden)
+    initialize(layers)
+    return FullyConnected(*layers, False)
+
+
+def initialize(parts: Iterable[nn.Module], std: float | None = None) -> None:
+    """Random weights and no biases.
+
+    Args:
+        parts: to be initialised.
+        std: of the weights; None: He's, with which these networks train from nothing without
+            batch norm.
+    """
+    for module in (m for part in parts for m in part.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            if std is not None:
+                nn.init.normal_(module.weight, std=std)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from torch import nn
 
-from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.backbone import Backbone, Preprocessing, scaled
+from detection.backbones.head import initialize
 from detection.backbones.overfeat_weights import FILE_PREFIX, read_overfeat
 from detection.backbones.weights import Published, load_weights
 

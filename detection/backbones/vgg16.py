@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models import VGG16_Weights
 
-from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.backbone import Backbone, Preprocessing, scaled
 from detection.backbones.caffe_weights import CaffeNames
+from detection.backbones.head import initialize
 from detection.backbones.weights import Published, load_weights
 
 CAFFE_LAYERS = [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in

@@ -6,9 +6,10 @@ from typing import Literal
 
 from torch import nn
 
-from detection.backbones.backbone import Backbone, Preprocessing, initialize, scaled
+from detection.backbones.backbone import Backbone, Preprocessing, scaled
 from detection.backbones.caffe_weights import FIVE_LAYERS, CaffeNames
 from detection.backbones.caffemodel import CaffeLayer
+from detection.backbones.head import initialize
 from detection.backbones.lrn import ChannelLRN, SpatialLRN
 from detection.backbones.weights import Published, load_weights
 from detection.errors import UserError

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.backbones.backbone import Backbone, FullyConnected
-from detection.backbones.head import LAYERS, Head, softmax_output
+from detection.backbones.backbone import Backbone
+from detection.backbones.head import LAYERS, FullyConnected, Head, softmax_output
 from detection.classification.views import ViewSet, centre_view
 from detection.data.module import DataModule
 from detection.data.samples import Sample

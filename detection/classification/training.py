@@ -1,7 +1,8 @@
 """Training of a classifier, at one size or at several (SPP-net, 2.3; OverFeat, 3.1)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader
+from torchvision.models.googlenet import InceptionAux
 
-from detection.classification.auxiliary import AuxiliaryClassifiers, outputs_of
+from detection.backbones.backbone import Backbone
 from detection.classification.classifier import Classifier
 from detection.classification.views import centre_view
 from detection.data.classification import ClassificationSplit
@@ -28,8 +30,7 @@ from detection.training.schedules import (
     scheduled,
     step_decay,
 )
-from detection.training.seeds import mixed
-from detection.training.stage import Stage
+from detection.training.stage import Stage, mixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,3 +188,48 @@ class ClassificationStage(Stage):
         images = torch.stack([sample.views[0][0] for sample in batch])
         labels = torch.stack([sample.target["label"] for sample in batch])
         return self.model(images).float(), labels
+
+
+class AuxiliaryClassifiers(nn.Module):
+    """One on each of some inner maps: their gradients reach a deep network's first layers.
+
+    Args:
+        backbone: of whose `auxiliary` maps there is one each; most networks have none.
+        num_classes: C.
+        weight: of their losses; 0 for none of them.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, weight: float) -> None:
+        super().__init__()
+        inner = backbone.auxiliary if weight else ()
+        self.weight = weight
+        self.layers = tuple(backbone.conv[place] for place, _ in inner)  # the network's, not ours
+        self.heads = nn.ModuleList(InceptionAux(channels, num_classes) for _, channels in inner)
+
+    def forward(self, maps: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """The weighted sum of their cross-entropies.
+
+        Args:
+            maps: of each classifier, (B, C, h, w).
+            labels: (B,) of the images.
+        """
+        losses = [
+            F.cross_entropy(head(inner).float(), labels)
+            for head, inner in zip(self.heads, maps, strict=True)
+        ]
+        return self.weight * torch.stack(losses).sum()
+
+
+@contextmanager
+def outputs_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """What some layers give in the passes inside, in the order in which they run."""
+    found: list[Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _inputs, output: found.append(output))
+        for layer in layers
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()

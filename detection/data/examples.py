@@ -1,6 +1,6 @@
 """What a classifier is trained on: augmented crops of whole images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detection.data.classification import ClassificationSplit
-from detection.data.samplers import ShuffledBatches
 from detection.data.samples import as_image
 from detection.data.transforms import PCALighting
 from detection.disk.images import read_reduced
+from detection.errors import UserError
 from detection.runtime.distributed import rank, world_size
 
 Transform: TypeAlias = Any  # albumentations has no types
@@ -102,6 +102,59 @@ class CroppedImages(Dataset[Labelled]):
             collate_fn=_join,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+class ShuffledBatches(Sampler[list[tuple[int, int]]]):
+    """An epoch's batches of rows with a seed each; a batch is shared out between the processes.
+
+    The images of a step do not depend on the number of processes, as long as the product of it
+    and the batch size stays. What is left over at the end waits for another epoch, so that all
+    processes take equally many steps.
+
+    Args:
+        length: images.
+        batch_size: of each process.
+        seed: of the order and of the images' seeds.
+        ranks: number of this process, and how many there are.
+        part: of the epoch, and how many there are; together they are the whole.
+
+    Raises:
+        UserError: there are fewer images than processes, or batches than parts.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        ranks: tuple[int, int],
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.rank, self.world = ranks
+        if length < self.world:
+            raise UserError(f"{length} training images do not go round {self.world} processes")
+        self.length, self.seed = length, seed
+        self.batch_size = min(batch_size, length // self.world)
+        steps = self.length // (self.batch_size * self.world)
+        number, count = part
+        if steps < count:
+            raise UserError(
+                f"an epoch of {steps} batches has no {count} parts: raise "
+                "model.stages.train.crops_per_checkpoint"
+            )
+        self.steps = range(steps * number // count, steps * (number + 1) // count)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        generator = np.random.default_rng(self.seed)
+        order = generator.permutation(self.length)
+        seeds = generator.integers(2**31, size=self.length)
+        for step in self.steps:
+            start = (step * self.world + self.rank) * self.batch_size
+            rows = order[start : start + self.batch_size]
+            yield [(int(row), int(seeds[row])) for row in rows]
 
 
 def _join(items: list[Labelled]) -> Labelled:

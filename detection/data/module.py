@@ -1,14 +1,13 @@
 """The LightningDataModule of every data set: images, targets, splits, class names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from detection.data.detection import SplitRequest
-from detection.data.samplers import ShardSampler
 from detection.data.samples import AsStored, Sample, Split, Transform, as_list
 from detection.data.sources import existing_folder
 from detection.errors import UserError
@@ -197,3 +196,31 @@ class Transformed(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Sample:
         return self.transform(self.split.sample(index, self.transform.decode_px))
+
+
+class ShardSampler(DistributedSampler[Any]):
+    """Every image once over all processes, in order: rank, rank + world, ...
+
+    A process for which none is left takes the last image too, for Lightning waits for all: who
+    measures must tell images apart by their number.
+
+    Lightning leaves an instance of `DistributedSampler` alone where it would otherwise add its
+    own, which repeats images until the processes hold equally many.
+
+    Args:
+        length: images in the data set.
+        rank: this process, from 0.
+        world_size: processes.
+    """
+
+    def __init__(self, length: int, rank: int, world_size: int) -> None:
+        self.indices = range(rank, length, world_size) or range(length - 1, length)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order is the same in every epoch."""

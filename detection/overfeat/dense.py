@@ -35,6 +35,7 @@ def dense_logits(classifier: Classifier, images: Tensor, fine: bool) -> Tensor:
         raise UserError("views: SVMs on activations cannot be read densely: choose centre or whole")
     backbone = classifier.features.backbone
     maps = backbone.maps(backbone.normalize(images))
+    # the map is computed once for all 9 offsets; they differ in where pooling begins
     offsets = pooling.stride if fine else 1
     sides = pooling.sides(maps.shape[2:], offsets)
     if min(sides) < pooling.grid:
@@ -204,4 +205,5 @@ class DenseViews:
         with classifier.autocast(views.device):
             logits = dense_logits(classifier, views, self.fine).float()
         scores = logits.softmax(dim=1) if self.softmax else logits
+        # any place that is sure of a class decides: an object need not fill the image
         return scores.amax(dim=(2, 3))

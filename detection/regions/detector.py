@@ -9,8 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from detection.backbones.backbone import FullyConnected
-from detection.backbones.head import Head, Layer, softmax_output
+from detection.backbones.head import FullyConnected, Head, Layer, softmax_output
 from detection.boxes import clip_boxes_to_image, decode
 from detection.combine.nms import NMS, Combination, Detections, no_detections
 from detection.data.module import DataModule
@@ -203,9 +202,10 @@ class RegionDetector(Model):
         if len(boxes) == 0:
             return no_detections(image.device)
         with self.autocast(image.device):
-            pooled = self.regions.pool(self.regions.prepare(image), boxes, size)
+            pooled = self.regions.pool(self.regions.prepare(image), boxes, size)  # (R, D)
             scores = self.score(pooled)  # (R, C)
             moved = self.move(pooled, boxes, size)  # (R, C, 4)
+        # a box may stay for several classes: pairs, not each box's best class
         region, label = torch.nonzero(scores > self.min_scores[self.scored_by], as_tuple=True)
         score = scores[region, label].float()
         if self.suppress_first:  # among the proposals as they are
@@ -235,5 +235,6 @@ class RegionDetector(Model):
         """(R, C, 4) boxes, regressed for each class and clipped to the image."""
         if not self.is_fitted[1]:
             return boxes[:, None].expand(-1, self.num_classes, -1)
+        # whatever the scores read: regression is from pool5 (R-CNN, appendix C)
         deltas = self.head(pooled, BOX_REGRESSOR).float().reshape(-1, self.num_classes, 4)
         return clip_boxes_to_image(decode(boxes[:, None], deltas), size)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader, IterableDataset
@@ -17,7 +16,15 @@ from detection.evaluation.evaluator import Evaluator
 from detection.matching import Matcher
 from detection.regions.detector import RegionDetector
 from detection.regions.prepared import PreparedImages
-from detection.regions.sampling import Tables, Windows, WindowSampler, draw
+from detection.regions.sampling import (
+    VAL_SEED,
+    VAL_SHARE,
+    Tables,
+    Windows,
+    WindowSampler,
+    draw,
+    window_loss,
+)
 from detection.training.schedules import (
     OptimizerFactory,
     ScheduleFactory,
@@ -25,12 +32,9 @@ from detection.training.schedules import (
     scheduled,
     step_decay,
 )
-from detection.training.seeds import mixed
-from detection.training.stage import Stage
+from detection.training.stage import Stage, mixed
 
 Batch = tuple[Tensor, Tensor, str]  # features (R, D), labels (R,), ids of the images
-VAL_SEED = 7  # beside the run's: windows to validate on are the same at every epoch
-VAL_SHARE = 10  # a tenth as many batches as an epoch of training has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,7 @@ class FinetuneStage(Stage):
             options.foreground_fraction,
         )  # fmt: skip
         self.epochs, self.steps = options.length.epochs(len(self.sampler.images))
-        self.images: dict[str, PreparedImages] = {}
+        self.images: PreparedImages | None = None
         self.val_batches: list[Batch] = []
 
     def learns(self) -> Sequence[nn.Module]:
@@ -118,9 +122,10 @@ class FinetuneStage(Stage):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The batches of this epoch."""
+        if self.images is None:
+            self.images = self._images("train", self.options.memory_gb)
         seed = mixed(self.seed, self.current_epoch, self.global_rank)
-        chunk = self._chunk("train", self.steps, seed, self.options.flip)
-        return DataLoader(chunk, batch_size=None)
+        return DataLoader(self._chunk("train", self.images, self.steps, seed), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """A few batches of val windows, the same at every epoch."""
@@ -129,7 +134,8 @@ class FinetuneStage(Stage):
         if not self.val_batches:
             steps = max(1, self.steps // VAL_SHARE)
             seed = mixed(self.seed, VAL_SEED)
-            self.val_batches = list(self._chunk("val", steps, seed, self.options.flip))
+            images = self._images("val", memory_gb=0)  # each is read once, here
+            self.val_batches = list(self._chunk("val", images, steps, seed))
         return DataLoader(self.val_batches, batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -143,35 +149,16 @@ class FinetuneStage(Stage):
         pooled, labels, _ = batch
         return self.model.logits(pooled).float(), labels
 
-    def _chunk(self, split: str, batches: int, seed: int, flip: bool) -> "Chunk":
-        if split not in self.images:
-            self.images[split] = PreparedImages(
-                self.model.regions, self.data.splits[split], self.device,
-                int(self.options.memory_gb * 2**30),
-            )  # fmt: skip
+    def _images(self, split: str, memory_gb: float) -> PreparedImages:
+        return PreparedImages(
+            self.model.regions, self.data.splits[split], self.device, int(memory_gb * 2**30)
+        )
+
+    def _chunk(self, split: str, images: PreparedImages, batches: int, seed: int) -> "Chunk":
         return Chunk(
-            self.images[split], self.sampler.windows(split), self.sampler.per_batch, batches, seed,
-            flip,
+            images, self.sampler.windows(split), self.sampler.per_batch, batches, seed,
+            self.options.flip,
         )  # fmt: skip
-
-
-def window_loss(stage: Stage, logits: Tensor, labels: Tensor, images: str) -> Tensor:
-    """Cross-entropy of a training batch, logged with its accuracy.
-
-    Args:
-        stage: that trains.
-        logits: (R, C + 1), background last.
-        labels: (R,).
-        images: ids of the images that the windows are of.
-
-    Raises:
-        TrainingError: it is not a number.
-    """
-    loss = F.cross_entropy(logits, labels)
-    stage.log(f"{stage.name}/loss", loss, prog_bar=True, batch_size=len(labels))
-    accuracy = (logits.argmax(dim=1) == labels).float().mean()
-    stage.log(f"{stage.name}/accuracy", accuracy, batch_size=len(labels))
-    return stage.check_finite(loss, f"windows of images {images}")
 
 
 class Chunk(IterableDataset[Batch]):
@@ -204,6 +191,7 @@ class Chunk(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         generator = np.random.default_rng(self.seed)
         windows = draw(*self.tables, self.batches, self.per_batch, generator)
+        # every image's maps are read once for all of the epoch's batches, not once a batch
         pooled = self.pool(windows, generator)
         size, ids = sum(self.per_batch), self.images.dataset.image_ids
         for start in range(0, len(windows), size):
@@ -219,6 +207,7 @@ class Chunk(IterableDataset[Batch]):
         by_image = np.argsort(group, kind="stable")
         starts = np.searchsorted(group[by_image], np.arange(len(images) + 1))
         mirror = generator.random(len(images)) < (0.5 if self.flip else 0.0)
+        # half precision: 64,000 windows of 12,800 numbers are 1.6 GB, not 3.3
         pooled = torch.empty(
             len(windows), self.images.features.out_features, dtype=torch.float16,
             device=self.images.device,

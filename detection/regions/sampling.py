@@ -5,13 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.data.detection import DetectionSplit
 from detection.errors import UserError
 from detection.matching import Matcher
+from detection.training.stage import Stage
 
+VAL_SEED = 7  # beside the run's: windows to validate on are the same at every epoch
+VAL_SHARE = 10  # a tenth as many batches as an epoch of training has
 NO_BOX, NO_LABEL = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
 
 
@@ -55,6 +59,7 @@ def label_windows(
     for index in range(len(dataset)) if images is None else images:
         gt, boxes = dataset.gt(index), dataset.regions(index)
         matches = matcher(boxes, gt.boxes)
+        # what is neither (such as IoU 0.05 in SPP-net, which wants 0.1 to 0.5) is never drawn
         is_object, is_background = matches.is_object, matches.is_background
         objects.append(as_windows(index, boxes[is_object], gt.labels[matches.gt[is_object]]))
         nothing = torch.full((int(is_background.sum()),), num_classes)
@@ -148,6 +153,7 @@ def draw(
                 f"the training images give no {what} window to fine-tune on: look at the "
                 "proposals' recall, and at model.stages.finetune.matcher"
             )
+    # objects have a share of their own, for they are "extremely rare" among windows (R-CNN, 2.3)
     columns = []
     for table, count in zip((objects, background), per_batch, strict=True):
         rows = draw_rows(len(table), batches * count, generator)
@@ -165,3 +171,22 @@ def draw_rows(available: int, wanted: int, generator: np.random.Generator) -> ND
     rounds = -(-wanted // available)
     rows = [generator.permutation(available) for _ in range(rounds)]
     return np.concatenate(rows)[:wanted].astype(np.int64)
+
+
+def window_loss(stage: Stage, logits: Tensor, labels: Tensor, images: str) -> Tensor:
+    """Cross-entropy of a training batch, logged with its accuracy.
+
+    Args:
+        stage: that trains.
+        logits: (R, C + 1), background last.
+        labels: (R,).
+        images: ids of the images that the windows are of.
+
+    Raises:
+        TrainingError: it is not a number.
+    """
+    loss = F.cross_entropy(logits, labels)
+    stage.log(f"{stage.name}/loss", loss, prog_bar=True, batch_size=len(labels))
+    accuracy = (logits.argmax(dim=1) == labels).float().mean()
+    stage.log(f"{stage.name}/accuracy", accuracy, batch_size=len(labels))
+    return stage.check_finite(loss, f"windows of images {images}")

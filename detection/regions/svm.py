@@ -106,8 +106,10 @@ def hard_negatives(
         min_score: take boxes that score more; -inf takes all negatives.
     """
     overlap = class_overlaps(boxes, gt_boxes, labels, scores.shape[1])
+    # a box half on a dog is a hard negative for cats, and nothing for dogs: each class for itself
     hard = (overlap < rule.negative_max_iou) & (scores > min_score)  # (R, C)
     chosen = []
+    # only classes with a hard negative here: after the first round most images have none
     for label in hard.any(dim=0).nonzero().flatten().tolist():
         index = hard[:, label].nonzero().flatten()
         if rule.duplicate_max_iou < 1:

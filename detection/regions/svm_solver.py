@@ -56,6 +56,7 @@ def solve(problem: Problem, options: SVMOptions, seed: int) -> Solution:
     ids = np.concatenate([problem.positives, problem.negatives])
     features = sparse(blocks(problem.rows, ids), problem.rows.dimensions)
     weight, bias = train_svm(features, len(problem.positives), options, seed)
+    # scored here, while they are in memory: the easy ones are evicted by these scores
     scores = features @ weight.double().numpy() + float(bias)
     return Solution(weight, bias, scores[len(problem.positives) :])
 

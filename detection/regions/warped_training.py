@@ -1,23 +1,36 @@
 """Training of a whole network on warped windows (R-CNN, section 2.3)."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
+from detection.data.detection import DetectionSplit
 from detection.data.module import DataModule
+from detection.data.samples import as_image
 from detection.disk.images import ImageCache
 from detection.evaluation.evaluator import Evaluator
 from detection.matching import Matcher
 from detection.regions.detector import RegionDetector
-from detection.regions.finetune import VAL_SEED, VAL_SHARE, window_loss
-from detection.regions.sampling import WindowSampler
+from detection.regions.sampling import (
+    VAL_SEED,
+    VAL_SHARE,
+    Tables,
+    Windows,
+    WindowSampler,
+    draw,
+    window_loss,
+)
 from detection.regions.warped_features import WarpedFeatures
-from detection.regions.window_batches import Batch, Drawing, WindowBatches
 from detection.training.schedules import (
     OptimizerFactory,
     ScheduleFactory,
@@ -25,8 +38,84 @@ from detection.training.schedules import (
     scheduled,
     step_decay,
 )
-from detection.training.seeds import mixed
-from detection.training.stage import Stage
+from detection.training.stage import Stage, mixed
+
+Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor, str]
+"""uint8 (3, H, W) images, (R', 4) windows of each, (R,) labels, (R,) mirror, the images' ids."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How batches are drawn.
+
+    Attributes:
+        batches: how many.
+        per_batch: object and background windows in each.
+        flip: mirror half of the windows.
+        seed: of all of it.
+        threads: that decode images.
+    """
+
+    batches: int
+    per_batch: tuple[int, int]
+    flip: bool
+    seed: int
+    threads: int
+
+
+class WindowBatches(IterableDataset[Batch]):
+    """Batches drawn uniformly over all windows of a data set (R-CNN, section 2.3).
+
+    Threads decode the images of the next batches while the network works on this one; the
+    windows are cut out on the network's device.
+
+    Args:
+        dataset: whose windows they are.
+        images: of it, decoded.
+        tables: its windows.
+        drawing: how they are drawn.
+    """
+
+    def __init__(
+        self, dataset: DetectionSplit, images: ImageCache, tables: Tables, drawing: Drawing
+    ) -> None:
+        self.dataset = dataset
+        self.images = images
+        self.tables = tables
+        self.drawing = drawing
+
+    def __len__(self) -> int:
+        return self.drawing.batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        drawing = self.drawing
+        generator = np.random.default_rng(drawing.seed)
+        windows = draw(*self.tables, drawing.batches, drawing.per_batch, generator)
+        mirror = generator.random(len(windows)) < (0.5 if drawing.flip else 0.0)
+        with ThreadPoolExecutor(drawing.threads) as pool:
+            ahead: deque[Future[Batch]] = deque()
+            for rows in np.split(np.arange(len(windows)), drawing.batches):
+                ahead.append(pool.submit(self.load, windows.take(rows), mirror[rows]))
+                if len(ahead) > drawing.threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def load(self, windows: Windows, mirror: NDArray[np.bool_]) -> Batch:
+        """One batch, its windows ordered by image."""
+        order = np.argsort(windows.image, kind="stable")
+        windows, mirror = windows.take(order), mirror[order]
+        indices, starts = np.unique(windows.image, return_index=True)
+        boxes = np.split(windows.box, starts[1:])
+        names, paths = self.dataset.image_ids, self.dataset.paths
+        return (
+            [as_image(self.images[paths[i]]) for i in indices],
+            [torch.from_numpy(b) for b in boxes],
+            torch.from_numpy(windows.label),
+            torch.from_numpy(mirror),
+            ", ".join(names[i] for i in indices[:8]),
+        )
+
 
 MOST_VAL_BATCHES = 20
 

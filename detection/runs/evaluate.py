@@ -107,8 +107,7 @@ def restore_all(
             if "views" not in tree:
                 raise UserError("views= is for classifiers, and this is a model of another kind")
             tree = {**tree, "views": views}
-        model = restore_model({**content, "model": tree})
         if precision:
-            model.precision = precision
-        models.append(model)
+            tree = {**tree, "precision": precision}
+        models.append(restore_model({**content, "model": tree}))
     return as_one(models)

@@ -28,7 +28,7 @@ Features = dict[str, NDArray[np.float32]]
 def load_classifier(ckpt: str, device: str | None, side_px: int | None) -> tuple[Classifier, int]:
     """A trained classifier on a device, and the shorter side that its images are scaled to."""
     model = restore_model(read_checkpoint(ckpt))
-    if not hasattr(model, "activations"):
+    if "classification" not in model.tasks:
         raise UserError(f"ckpt={ckpt} is a detector: features of images come from a classifier")
     classifier: Classifier = model
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

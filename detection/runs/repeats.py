@@ -84,11 +84,13 @@ def page_of(found: Mapping[str, Figures], figures: Figures) -> Page:
 def mean_and_spread(found: Sequence[Figures]) -> Figures:
     """Means over splits, and of what was tested the standard deviation too; times are summed.
 
+    A figure that not every split has (a class without a test image there) is left out.
+
     >>> mean_and_spread([{"test/top1_accuracy": 0.75, "time/svm_s": 1.0}] * 2)
     {'test/top1_accuracy': 0.75, 'test/top1_accuracy_sd': 0.0, 'time/svm_s': 2.0}
     """
     result = {}
-    for key in found[0]:
+    for key in (k for k in found[0] if all(k in figures for figures in found)):
         values = [figures[key] for figures in found]
         result[key] = sum(values) if key.startswith("time/") else statistics.fmean(values)
         if key.startswith(("test/", "val/")):

@@ -7,10 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
-from detection.backbones.backbone import Backbone, FullyConnected, fresh_fully_connected
+from detection.backbones.backbone import Backbone
+from detection.backbones.head import FullyConnected, fresh_fully_connected
 from detection.errors import UserError
-from detection.sppnet.mapping import ScaleRule, choose_scales, scale_boxes, windows_on_map
-from detection.sppnet.window_pooling import pool_windows
+from detection.sppnet.windows import (
+    ScaleRule,
+    choose_scales,
+    pool_windows,
+    scale_boxes,
+    windows_on_map,
+)
 
 Prepared = list[Tensor]  # a map (h, w, C) for each scale
 
@@ -102,14 +108,14 @@ class SPPFeatures(nn.Module):
         sides = torch.tensor(scales, device=boxes.device)[chosen]
         pixels = scale_boxes(boxes, min(size), sides)
         pooled = prepared[0].new_empty(len(boxes), self.out_features)
-        for index, grid in enumerate(prepared):
+        for index, grid in enumerate(prepared):  # a map for each scale, at most five
             mine = chosen == index
             if not mine.any():
                 continue
             shape = (grid.shape[0], grid.shape[1])
             windows = windows_on_map(pixels[mine], self.backbone.field, self.shrink_px, shape)
             bins = pool_windows(grid, windows, self.levels)
-            if mine.all():
+            if mine.all():  # one scale: no copy
                 return bins.flatten(1)
             pooled[mine] = bins.flatten(1)
         return pooled

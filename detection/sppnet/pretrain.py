@@ -17,11 +17,10 @@ from detection.data.object_crops import Augmentation, Crop, ObjectCrops
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.regions.detector import RegionDetector
-from detection.regions.finetune import VAL_SEED, window_loss
+from detection.regions.sampling import VAL_SEED, window_loss
 from detection.sppnet.features import SPPFeatures
 from detection.training.schedules import OptimizerFactory, one_cycle, scheduled
-from detection.training.seeds import mixed
-from detection.training.stage import Stage
+from detection.training.stage import Stage, mixed
 
 Batch = tuple[Tensor, Tensor, Tensor, list[str]]  # (B, 3, S, S), (R, 5) windows, (R,), ids
 

@@ -9,9 +9,9 @@ from torchvision.models import alexnet as torchvision_alexnet
 from torchvision.models import vgg16 as torchvision_vgg16
 
 from detection.backbones.alexnet import alexnet
+from detection.backbones.backbone import receptive_field
 from detection.backbones.caffenet import caffenet
 from detection.backbones.lrn import ChannelLRN, SpatialLRN
-from detection.backbones.receptive_field import receptive_field
 from detection.backbones.vgg16 import vgg16
 from detection.backbones.zf5 import zf5
 from detection.errors import UserError

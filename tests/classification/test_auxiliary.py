@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torchvision.models import GoogLeNet
 
 from detection.backbones.averaged import googlenet
-from detection.classification.auxiliary import outputs_of
 from detection.classification.classifier import AverageFeatures, Classifier
-from detection.classification.training import ClassificationOptions
+from detection.classification.training import ClassificationOptions, outputs_of
 from detection.data.examples import WholeImages
 from detection.evaluation.classification import ClassificationEvaluator
 

@@ -9,9 +9,9 @@ from fake_cls import WNIDS, class_folders, kaggle
 from detection.config.build import build
 from detection.config.plain import plain
 from detection.data.classification import ClassificationSplit
+from detection.data.examples import ShuffledBatches
 from detection.data.folders.class_folders import ClassFolders
 from detection.data.image_index import open_index
-from detection.data.samplers import ShuffledBatches
 from detection.data.transforms import CentreOrCornerCrop, PCALighting, principal_components
 from detection.disk.images import read_reduced
 from detection.errors import UserError

@@ -12,8 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from detection.data.detection import DetectionAnnotations
-from detection.data.module import DataModule
-from detection.data.samplers import ShardSampler
+from detection.data.module import DataModule, ShardSampler
 from detection.data.sources import existing_folder
 from detection.data.splits import stratified_split
 from detection.data.voc.annotation import VOCObject

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from detection.backbones.backbone import FullyConnected
-from detection.backbones.head import Head
+from detection.backbones.head import FullyConnected, Head
 from detection.data.detection import DetectionSplit
 from detection.data.voc.annotation import VOCObject
 from detection.data.voc.folder import VOCFolder

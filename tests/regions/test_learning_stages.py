@@ -6,7 +6,7 @@ import torch
 from conftest import fit
 from torchvision.ops import box_iou
 
-from detection.backbones.backbone import FullyConnected
+from detection.backbones.head import FullyConnected
 from detection.evaluation.detection import DetectionEvaluator
 from detection.regions.box_regression import BoxRegressionOptions
 from detection.regions.detector import BOX_REGRESSOR, SVM, RegionDetector

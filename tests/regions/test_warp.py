@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.regions.warp import Warp, rectangles, resize_on_cpu, sample_on_device, warp_regions
+from detection.regions.warped_features import (
+    Warp,
+    rectangles,
+    resize_on_cpu,
+    sample_on_device,
+    warp_regions,
+)
 
 WARPS = [
     Warp(size, padding, mode, shift)

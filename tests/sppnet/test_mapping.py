@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import oracle
 
-from detection.backbones.receptive_field import ReceptiveField
-from detection.sppnet.mapping import choose_scales, scale_boxes, windows_on_map
+from detection.backbones.backbone import ReceptiveField
+from detection.sppnet.windows import choose_scales, scale_boxes, windows_on_map
 
 ZF5 = ReceptiveField(stride=16, size=139, start=20.0)
 HUGE = (10**6, 10**6)  # a map on which nothing is clamped

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from detection.errors import UserError
-from detection.sppnet.pyramid import SpatialPyramidPooling
+from detection.sppnet.image_features import SpatialPyramidPooling
 
 
 def test_fifty_bins_of_any_map():

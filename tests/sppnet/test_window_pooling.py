@@ -8,9 +8,9 @@ from conftest import oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import detection.sppnet.window_pooling as module
-from detection.sppnet.pyramid import SpatialPyramidPooling
-from detection.sppnet.window_pooling import pool_windows
+import detection.sppnet.windows as module
+from detection.sppnet.image_features import SpatialPyramidPooling
+from detection.sppnet.windows import pool_windows
 
 
 def naive(feature_map, windows, levels):
