@@ -81,7 +81,7 @@ def find_proposals(data: DataModule, search: SelectiveSearch) -> None:
     """Give every split its proposals, as a detector does."""
     for split, dataset in data.splits.items():
         name = f"{data.name}-{split}"
-        dataset.find_proposals(partial(open_store, data.cache, name, search=search, processes=1))
+        dataset.find_proposals(partial(open_store, data.cache, name, search=search, threads=1))
 
 
 def fit(stage: pl.LightningModule, folder: Path, **options: object) -> None:

@@ -54,7 +54,7 @@ class DataModule(pl.LightningDataModule):
         val_images: see `SplitRequest`.
         limit: see `SplitRequest`.
         num_workers: processes that decode images, for each process that trains.
-        processes: that compute proposals.
+        threads: that look for proposals.
         cache: folder of indices, proposals and features.
 
     Attributes:
@@ -78,7 +78,7 @@ class DataModule(pl.LightningDataModule):
         val_images: int = 200,
         limit: int | None = None,
         num_workers: int = 0,
-        processes: int = 2,
+        threads: int = 2,
         cache: str | Path = "data/cache",
     ) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class DataModule(pl.LightningDataModule):
         self.task: Task = task
         self.cache = Path(cache)
         self.num_workers = num_workers
-        self.processes = processes
+        self.threads = threads
         self._find = lambda: layout(source(root))
         self._annotations = annotations
         shares = fractions or {"train": 0.7, "val": 0.1, "test": 0.2}

@@ -88,10 +88,7 @@ class DetectionEvaluator:
             Card(f"{percent(figures['map'])} %", f"mAP at IoU 0.5 ({main})", is_main=True),
             Card(f"{percent(figures[f'map_{other}'])} %", f"mAP ({NAMES[other]})"),
         ]
-        if recall:
-            covered = f"of the objects covered by proposals at IoU 0.5 ({percent(recall.at(0.7))} %"
-            cards.append(Card(f"{percent(recall.at(0.5))} %", f"{covered} at 0.7)"))
-            cards.append(Card(f"{recall.boxes_per_image:.0f}", "proposals an image"))
+        cards += recall_cards(recall) if recall else []
         rows = [
             (name, ap, (percent(ap), curve.num_gt, len(curve.scores)))
             for name, ap, curve in zip(names, aps, curves, strict=True)
@@ -113,6 +110,16 @@ class DetectionEvaluator:
                 Gallery("Test images", pictures, colours, NOTE),
             ],
         )  # fmt: skip
+
+
+def recall_cards(recall: ProposalRecall) -> list[Card]:
+    """What the proposals are worth: no detector finds what they do not cover."""
+    covered = f"of the objects covered by proposals at IoU 0.5 ({percent(recall.at(0.7))} % at 0.7)"
+    return [
+        Card(f"{percent(recall.at(0.5))} %", covered),
+        Card(f"{percent(recall.mabo)} %", "mean average best overlap of the proposals"),
+        Card(f"{recall.boxes_per_image:.0f}", "proposals an image"),
+    ]
 
 
 def curves_of(metric: Any) -> list[PRCurve]:

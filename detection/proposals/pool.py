@@ -1,14 +1,11 @@
-"""A pool of processes that looks for proposals, image by image, with a progress bar."""
+"""Threads that look for proposals, image by image, with a progress bar."""
 
-import multiprocessing
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,47 +15,83 @@ from detection.errors import UserError
 from detection.runtime.progress import progress
 
 Part = tuple[Path, Sequence[Path]]
-Search = Callable[[Any], NDArray[np.float32]]
+Boxes = NDArray[np.float32]
+Search = Callable[[Any], Boxes]
+Job = tuple[int, int, Path]  # number of a part, and of an image in it
+Found = tuple[int, int, Boxes]
 
 
-def find_all(parts: Sequence[Part], search: Search, processes: int, title: str) -> None:
+def find_all(parts: Sequence[Part], search: Search, threads: int, title: str) -> None:
     """Write a file of proposals for each part, a list of images.
 
-    Each file is written whole by the process that computed it, so that a stop at any moment
-    loses the unfinished parts only.
+    Each file is written whole, so that a stop at any moment loses the unfinished parts only.
 
     Raises:
-        UserError: an image cannot be read, or a process died (out of memory).
+        UserError: an image cannot be read or written about, or there is no memory for it.
     """
-    if not parts:
-        return
-    workers = max(1, min(processes, len(parts)))
-    context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads' locks
-    with (
-        progress(title, sum(len(images) for _, images in parts)) as advance,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=quiet) as pool,
-    ):
-        futures = {pool.submit(find_part, part, images, search): images for part, images in parts}
+    jobs = [(n, i, path) for n, (_, images) in enumerate(parts) for i, path in enumerate(images)]
+    found: list[dict[int, Boxes]] = [{} for _ in parts]
+    with progress(title, len(jobs)) as advance:
+        for part, image, boxes in searched(jobs, search, threads):
+            found[part][image] = boxes
+            file, images = parts[part]
+            if len(found[part]) == len(images):
+                write_part(file, [found[part].pop(i) for i in range(len(images))])
+            advance(1)
+
+
+def searched(jobs: Sequence[Job], search: Search, threads: int) -> Iterator[Found]:
+    """The proposals of some images, as threads find them; the search holds no lock of Python's.
+
+    After an error or Ctrl-C every thread ends with the picture that it is at, and none keeps the
+    process alive.
+    """
+    waiting: SimpleQueue[Job] = SimpleQueue()
+    results: SimpleQueue[Found | BaseException] = SimpleQueue()
+    stop = threading.Event()
+    for job in jobs:
+        waiting.put(job)
+    for _ in range(min(max(1, threads), len(jobs))):
+        arguments = (waiting, results, stop, search)
+        threading.Thread(target=work, args=arguments, name="proposals", daemon=True).start()
+    try:
+        for _ in jobs:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stop.set()
+
+
+def work(
+    waiting: "SimpleQueue[Job]",
+    results: "SimpleQueue[Found | BaseException]",
+    stop: threading.Event,
+    search: Search,
+) -> None:
+    """What each thread does until no image waits."""
+    while not stop.is_set():
         try:
-            for future in as_completed(futures):
-                future.result()
-                advance(len(futures[future]))
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that computed proposals was killed, most likely for want of memory: "
-                "start again (finished parts are kept) with fewer, data.processes=1"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            part, image, path = waiting.get_nowait()
+            results.put((part, image, search_file(path, search)))
+        except Empty:
+            return
+        except BaseException as error:  # raised where it is waited for
+            results.put(error)
+            return
 
 
-def quiet() -> None:
-    """Leave Ctrl-C to the parent, and keep OpenCV to one thread a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+def search_file(path: Path, search: Search) -> Boxes:
+    """Proposals of an image file.
 
-
-def find_part(part: Path, images: Sequence[Path], search: Search) -> None:
-    """Proposals of some images → one file."""
-    write_part(part, [search(read_image(path)) for path in images])
+    Raises:
+        UserError: it cannot be read, or there is no memory for it.
+    """
+    try:
+        return search(read_image(path))
+    except MemoryError:
+        raise UserError(
+            f"{path}: there is no memory to look for proposals: fewer at a time (data.threads=1), "
+            "or a smaller picture (model.search.max_side_px)"
+        ) from None

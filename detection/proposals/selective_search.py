@@ -1,18 +1,21 @@
-"""Selective search (Uijlings et al. 2013) by OpenCV, with the settings of R-CNN's authors."""
+"""Selective search (Uijlings et al. 2013) with the settings of R-CNN's authors.
 
-import math
+It imports nothing slow: the compiled code and OpenCV's engine are loaded when they are used.
+"""
+
 import zlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Boxes = NDArray[np.float32]
+if TYPE_CHECKING:
+    from detection.proposals.hierarchy import Grouping, Hierarchy
 
-MIN_SIDE = 8  # OpenCV's segmentation fails on images narrower than a few pixels
-MAX_ASPECT = 8.0  # and on very long ones
+Boxes = NDArray[np.float32]
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -20,109 +23,145 @@ class SelectiveSearch:
     """Proposals of an image: `boxes = search(image)`. Every field is part of a store's name.
 
     Attributes:
+        engine: "own" is the paper's algorithm; "opencv" is OpenCV's reading of it.
         mode: "fast" is 2 colour spaces x 2 strategies, "quality" 5 x 4.
         settings: "original": R-CNN's k = 50 and 100 ("quality": 50, 100, 150, 300) with least
             segments of k pixels; "opencv": OpenCV's own k = 150, 300, 450 (... 750) and 100.
         width_px: scale images to this width first, as R-CNN did for ILSVRC; None: as they are.
+        max_side_px: then shrink images whose longer side is longer; None: search them as they are.
         min_side_px: drop boxes with a shorter side, in the scaled image.
-        max_boxes: keep at most this many, drawn at random; None: all.
+        max_boxes: keep at most this many, the first; None: all.
         sigma: blur before segmentation.
     """
 
+    engine: Literal["own", "opencv"] = "own"
     mode: Literal["fast", "quality"] = "fast"
     settings: Literal["original", "opencv"] = "original"
     width_px: int | None = None
+    max_side_px: int | None = None
     min_side_px: float = 20
     max_boxes: int | None = None
     sigma: float = 0.8
 
-    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+    def __call__(self, image: Image) -> Boxes:
         """The (P, 4) boxes of an (H, W, 3) RGB image: half-open xyxy pixels, P >= 1.
 
-        No box is returned twice. The order is random but the same for the same image, so that a
-        prefix is a fair sample (OpenCV's own order puts the smallest first). An image in which
-        nothing was found gives one box, the whole image.
+        No box is returned twice. The order is the paper's: random, large regions sooner, and the
+        same for the same image, so that a prefix is a good smaller set. An image in which nothing
+        was found gives one box, the whole image.
         """
-        height, width = image.shape[:2]
-        scaled = safe_size(scale_to_width(image, self.width_px))
-        found = merge_regions(scaled, self)
-        big_enough = (found[:, 2:] - found[:, :2]).min(axis=1) >= self.min_side_px
-        back = np.array([width / scaled.shape[1], height / scaled.shape[0]] * 2, np.float32)
-        boxes = found[big_enough] * back
-        boxes = np.clip(boxes, 0, np.array([width, height] * 2, np.float32))
-        boxes = np.unique(boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)], axis=0)
-        if len(boxes) == 0:
-            return np.array([[0, 0, width, height]], np.float32)
-        order = np.random.default_rng(zlib.crc32(boxes.tobytes())).permutation(len(boxes))
-        return boxes[order[: self.max_boxes]].astype(np.float32)
+        if self.engine == "own":
+            return self.regions(image).boxes
+        from detection.proposals.opencv_search import search
 
+        return search(self.scaled(image), image.shape[:2], self)
 
-def merge_regions(image: NDArray[np.uint8], search: SelectiveSearch) -> Boxes:
-    """All boxes of OpenCV's hierarchical grouping, (P, 4) half-open, in the given image."""
-    segmentation: Any = cv2.ximgproc.segmentation  # type: ignore[attr-defined]
-    engine = segmentation.createSelectiveSearchSegmentation()
-    bgr = np.ascontiguousarray(image[:, :, ::-1])
-    engine.setBaseImage(bgr)
-    if search.settings == "opencv":
-        switch = (
-            engine.switchToSelectiveSearchFast
-            if search.mode == "fast"
-            else engine.switchToSelectiveSearchQuality
+    def regions(self, image: Image) -> "Regions":
+        """The proposals of an (H, W, 3) RGB image, with the mask of each; by our own engine."""
+        return Regions.of(image.shape[:2], list(self.grouping()(self.scaled(image))), image, self)
+
+    def grouping(self) -> "Grouping":
+        """The hierarchies that the proposals come from (Uijlings et al. 2013, 5.4)."""
+        from detection.proposals.hierarchy import Grouping
+
+        fast = self.mode == "fast"
+        return Grouping(
+            ("hsv", "lab") if fast else ("hsv", "lab", "rgi", "h", "i"),
+            thresholds(self.mode, self.settings),
+            ("CTSF", "TSF") if fast else ("CTSF", "TSF", "F", "S"),
+            self.sigma,
         )
-        switch(150, 150, search.sigma)
-    else:
-        use_original_settings(engine, segmentation, bgr, search)
-    found = np.asarray(engine.process(), np.float32).reshape(-1, 4)
-    found[:, 2:] += found[:, :2]  # x, y, width, height → corners
-    return found
+
+    def scaled(self, image: Image) -> Image:
+        """The image at the size at which it is searched."""
+        height, width = image.shape[:2]
+        factor = 1.0 if self.width_px is None else self.width_px / width
+        longer = factor * max(height, width)
+        if self.max_side_px is not None and longer > self.max_side_px:
+            factor *= self.max_side_px / longer
+        if factor == 1:
+            return np.ascontiguousarray(image)
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        # antialiased where it shrinks: noise would make segments
+        how = cv2.INTER_AREA if factor < 1 and self.width_px is None else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
 
 
-def use_original_settings(
-    engine: Any, segmentation: Any, bgr: NDArray[np.uint8], search: SelectiveSearch
-) -> None:
-    """Give OpenCV's engine the colour spaces, thresholds and strategies of R-CNN's authors.
+def thresholds(mode: str, settings: str) -> list[tuple[float, int]]:
+    """Each k of the segmentation, with its least size of a segment in pixels."""
+    if settings == "original":  # rcnn: selective_search/selective_search_boxes.m
+        return [(float(k), k) for k in ((50, 100) if mode == "fast" else (50, 100, 150, 300))]
+    return [(150.0 * n, 100) for n in range(1, 4 if mode == "fast" else 6)]
 
-    rcnn: selective_search/selective_search_boxes.m. OpenCV adds one hierarchy for each image,
-    threshold k and strategy.
+
+@dataclass(frozen=True)
+class Regions:
+    """Proposals with their masks, which are painted when they are asked for.
+
+    Attributes:
+        boxes: (P, 4) float32 half-open xyxy in pixels of the image.
+        hierarchies: of the scaled image.
+        node: (P, 2) int64: the hierarchy of each proposal, and its node there.
+        size: height and width of the image.
     """
-    fast = search.mode == "fast"
-    grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
-    hsv = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
-    spaces = [hsv, cv2.cvtColor(bgr, cv2.COLOR_BGR2Lab)]
-    if not fast:
-        red_green = cv2.merge([bgr[:, :, 2], bgr[:, :, 1], grey])
-        spaces += [red_green, np.ascontiguousarray(hsv[:, :, 0]), grey]
-    for space in spaces:
-        engine.addImage(space)
-    for k in (50, 100) if fast else (50, 100, 150, 300):
-        engine.addGraphSegmentation(segmentation.createGraphSegmentation(search.sigma, float(k), k))
-    colour, fill, size, texture = (
-        getattr(segmentation, f"createSelectiveSearchSegmentationStrategy{name}")
-        for name in ("Color", "Fill", "Size", "Texture")
-    )
-    strategies = [(colour, texture, size, fill), (texture, size, fill)]
-    strategies += [] if fast else [(fill,), (size,)]
-    multiple = segmentation.createSelectiveSearchSegmentationStrategyMultiple
-    for parts in strategies:
-        engine.addStrategy(multiple(*(part() for part in parts)))
+
+    boxes: Boxes
+    hierarchies: "list[Hierarchy]"
+    node: NDArray[np.int64]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        size: tuple[int, int],
+        hierarchies: "list[Hierarchy]",
+        image: Image,
+        search: SelectiveSearch,
+    ) -> "Regions":
+        """The regions of all hierarchies that are large enough, each box once, in their order.
+
+        A region's place is the number of its step, counted from the whole picture as the first,
+        times a random number (Uijlings et al. 2013, 4.1). Of equal boxes the first stays.
+        """
+        found = np.concatenate([h.boxes for h in hierarchies])  # (N, 4)
+        counts = [len(h.boxes) for h in hierarchies]
+        rank = np.concatenate([np.arange(n, 0, -1) for n in counts])
+        generator = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).tobytes()))
+        order = np.argsort(rank * generator.random(len(rank)), kind="stable")
+        scaled = hierarchies[0].labels.shape
+        back = np.array([size[1] / scaled[1], size[0] / scaled[0]] * 2, np.float32)
+        large = (found[:, 2:] - found[:, :2]).min(axis=1) >= search.min_side_px
+        chosen = order[large[order]]
+        chosen = chosen[first_of_equal(found[chosen])][: search.max_boxes]
+        if len(chosen) == 0:
+            chosen = np.array([counts[0] - 1])  # the whole picture
+        starts = np.cumsum([0, *counts])
+        hierarchy = np.searchsorted(starts, chosen, side="right") - 1
+        node = np.stack([hierarchy, chosen - starts[hierarchy]], axis=1)
+        boxes = (found[chosen] * back).astype(np.float32)
+        return cls(boxes, hierarchies, node, size)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def mask(self, proposal: int) -> NDArray[np.bool_]:
+        """(H, W) bool in the image: the pixels of a proposal."""
+        hierarchy, node = self.node[proposal]
+        mask = self.hierarchies[hierarchy].mask(node)
+        if mask.shape == self.size:
+            return mask
+        size = (self.size[1], self.size[0])
+        return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
 
-def scale_to_width(image: NDArray[np.uint8], width_px: int | None) -> NDArray[np.uint8]:
-    """The image at a width, its aspect kept."""
-    if width_px is None or image.shape[1] == width_px:
-        return image
-    height = max(1, round(image.shape[0] * width_px / image.shape[1]))
-    return np.asarray(
-        cv2.resize(image, (width_px, height), interpolation=cv2.INTER_LINEAR), np.uint8
-    )
+def first_of_equal(rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Numbers of the rows that no row before them equals, ascending.
 
-
-def safe_size(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image, brought to an aspect that OpenCV can segment, with about as many pixels."""
-    height, width = image.shape[:2]
-    if min(height, width) >= max(MIN_SIDE, max(height, width) / MAX_ASPECT):
-        return image
-    short = max(MIN_SIDE, math.ceil(math.sqrt(height * width / MAX_ASPECT)))
-    long = max(MIN_SIDE, min(max(height, width), math.ceil(short * MAX_ASPECT)))
-    size = (long, short) if width >= height else (short, long)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    >>> first_of_equal(np.array([[2, 2], [1, 1], [2, 2], [0, 1]])).tolist()
+    [0, 1, 3]
+    """
+    by_value = np.lexsort(rows.T)  # stable: of equal rows the first comes first
+    ordered = rows[by_value]
+    is_first = np.ones(len(rows), np.bool_)
+    is_first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return np.sort(by_value[is_first])

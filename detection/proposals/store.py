@@ -15,7 +15,7 @@ Search = Callable[[Any], NDArray[np.float32]]
 
 
 def open_store(
-    cache: Path, name: str, paths: Sequence[Path], search: Search, processes: int
+    cache: Path, name: str, paths: Sequence[Path], search: Search, threads: int
 ) -> RaggedArray:
     """Proposals of some images, (P, 4) for each, computed first where they are not on disk.
 
@@ -23,23 +23,21 @@ def open_store(
         cache: folder of all caches.
         name: what a person calls the data, such as "voc07-test".
         paths: the images, in the data set's order.
-        search: a picklable function from an RGB array to (P, 4) boxes; its repr tells its settings.
-        processes: how many compute.
+        search: from an RGB array to (P, 4) boxes, in any thread; its repr tells its settings.
+        threads: how many compute.
 
     Raises:
         UserError: an image cannot be read, or the disk is full; what was finished is kept.
     """
     folder = cache / "proposals" / f"{name}-{fingerprint(repr(search), files=paths)}"
     about = {"settings": repr(search)}
-    compute = partial(
-        find_parts, paths=paths, search=search, processes=processes, title=folder.name
-    )
+    compute = partial(find_parts, paths=paths, search=search, threads=threads, title=folder.name)
     return computed(folder, about, len(paths), compute, width=4)
 
 
 def find_parts(
-    parts: Sequence[Part], paths: Sequence[Path], search: Search, processes: int, title: str
+    parts: Sequence[Part], paths: Sequence[Path], search: Search, threads: int, title: str
 ) -> None:
-    """Find the proposals of some images, part by part, in several processes."""
+    """Find the proposals of some images, part by part, in several threads."""
     work = [(file, [paths[i] for i in items]) for file, items in parts]
-    find_all(work, search, processes, title=f"proposals {title}")
+    find_all(work, search, threads, title=f"proposals {title}")

@@ -144,9 +144,7 @@ class RegionDetector(Model):
             else:
                 name = f"{data.name}-{split}"
                 dataset.find_proposals(
-                    partial(
-                        open_store, data.cache, name, search=self.search, processes=data.processes
-                    )
+                    partial(open_store, data.cache, name, search=self.search, threads=data.threads)
                 )
             if is_first_process():
                 log.info("%s", recall_report(f"{data.name} {split}", ProposalRecall.of(dataset)))

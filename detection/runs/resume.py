@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 # What decides the figures; everything else (loggers, workers) may change on resuming, and devices
 # between two stages.
 DECISIVE = ("seed", "num_models", "model", "backbone", "data", "trainer")
-FREE = ("data.processes", "data.num_workers", "data.cache", "data.layout.cache")
+FREE = ("data.threads", "data.num_workers", "data.cache", "data.layout.cache")
 # Of the trainer, where and how often, but not how it computes.
 FREE_OF_TRAINER = (
     "accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "detect_anomaly",

@@ -35,7 +35,7 @@ def data(root, cache="cache", annotations=None, **changes):
         "annotations": DetectionAnnotations(**(annotations or {})),
         "root": str(root),
         "val_images": 100,
-        "processes": 1,
+        "threads": 1,
         "cache": cache,
     }
     return DataModule(**{**options, **changes})
@@ -186,6 +186,7 @@ def test_proposals_come_with_samples(folder, tmp_path):
     assert set(ProposalRecall.of(module.splits["test"]).figures()) == {
         "proposals/recall_0.5",
         "proposals/recall_0.7",
+        "proposals/mabo",
         "proposals/boxes_per_image",
     }
 

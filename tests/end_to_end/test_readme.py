@@ -99,7 +99,7 @@ def test_a_command_runs(command, trees, finished, paths, tmp_path):
             weights = finished / "pyramid" / "model.ckpt"
         width = [] if "backbone=zf5" in words and "null" in command else ["backbone.width=0.05"]
         run("train.py", *words, *TINY, *paths, *width, f"backbone.weights={weights}",
-            "data.num_workers=0", "data.processes=1", f"run_dir={tmp_path / 'run'}")  # fmt: skip
+            "data.num_workers=0", "data.threads=1", f"run_dir={tmp_path / 'run'}")  # fmt: skip
         assert (tmp_path / "run" / "metrics.json").is_file()
     elif command.startswith("evaluate.py"):
         kind = "classifier" if "views" in command else "detector"
