@@ -103,7 +103,7 @@ def test_colour_spaces():
     black = np.zeros((2, 2, 3), np.uint8)
     assert in_space(black, "rgi")[0, 0].tolist() == [0, 0, 0]
     blue = np.full((1, 1, 3), (0, 0, 255), np.uint8)
-    assert in_space(blue, "h")[0, 0, 0] == 171  # 240 of 360 degrees
+    assert in_space(blue, "h")[0, 0, 0] == 120  # 240 of 360 degrees
 
 
 @pytest.mark.parametrize(
