@@ -1,4 +1,4 @@
-"""Selective search by two processes against one, and the time to open a store again.
+"""Selective search by two threads against one, and the time to open a store again.
 
 python -m benchmarks.proposals [FOLDER OF IMAGES]   (the drawn shapes by default)
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.timing import seconds
 from detection.data.shapes.draw import draw_shapes
+from detection.proposals.hierarchy import ready
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.store import open_store
 
@@ -24,13 +25,14 @@ def main() -> None:
             folder = draw_shapes(None, temporary, train=IMAGES, val=0, test=0) / "JPEGImages"
         paths = sorted(folder.iterdir())[:IMAGES]
         search = SelectiveSearch()
+        ready()
 
-        def find(processes: int) -> None:
-            open_store(Path(temporary) / f"by{processes}", "images", paths, search, processes)
+        def find(threads: int) -> None:
+            open_store(Path(temporary) / f"by{threads}", "images", paths, search, threads)
 
         one, two = seconds(lambda: find(1)), seconds(lambda: find(2))
         print(
-            f"{len(paths)} images: 1 process {one:.1f} s, 2 processes {two:.1f} s, "
+            f"{len(paths)} images: 1 thread {one:.1f} s, 2 threads {two:.1f} s, "
             f"{one / two:.2f} times as fast"
         )
         many = paths * COPIES

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from detection import __version__
 from detection.config.build import build_foreign_model, without_weights
 from detection.disk.files import replacing
-from detection.disk.older_checkpoints import OLDER_FORMAT, upgraded
+from detection.disk.older_checkpoints import OLDER_FORMAT, completed, upgraded
 from detection.errors import UserError
 
 FORMAT = 2  # of the file; a reader refuses others
@@ -98,7 +98,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         content = upgraded(content) | {"format": FORMAT}
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{file} is not a {NAME} of this version (format {FORMAT})")
-    return content  # type: ignore[return-value]
+    return completed(content)  # type: ignore[return-value]
 
 
 def restore_model(content: Checkpoint) -> Any:

@@ -1,4 +1,4 @@
-"""Reads `detector.ckpt` files of version 0.1: the same weights under other names."""
+"""Reads older checkpoints: the same weights under other names, options that came later."""
 
 from typing import Any
 
@@ -46,6 +46,16 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         "class_names": content["class_names"],
         "state_dict": weights,
     }
+
+
+def completed(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint with the options that came later, as they were when it was written."""
+    model, data = dict(content["model"]), dict(content["data"])
+    if "search" in model and "engine" not in model["search"]:
+        model["search"] = {**model["search"], "engine": "opencv"}  # there was no other
+    if "processes" in data:
+        data["threads"] = data.pop("processes")
+    return {**content, "model": model, "data": data}
 
 
 def renamed(tree: Any) -> Any:

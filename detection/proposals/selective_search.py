@@ -5,11 +5,16 @@ It imports nothing slow: the compiled code and OpenCV's engine are loaded when t
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from detection.disk.files import replacing
+from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.proposals.hierarchy import Grouping, Hierarchy
@@ -143,6 +148,43 @@ class Regions:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def save(self, file: Path) -> None:
+        """Write all of it to one `.npz`; a map of segments that hierarchies share is there once."""
+        maps: dict[int, int] = {}
+        arrays = {"boxes": self.boxes, "node": self.node, "size": np.array(self.size)}
+        for number, hierarchy in enumerate(self.hierarchies):
+            place = maps.setdefault(id(hierarchy.labels), len(maps))
+            arrays[f"labels_{place}"] = hierarchy.labels
+            arrays[f"map_{number}"] = np.array(place)
+            arrays[f"joined_{number}"] = hierarchy.joined
+            arrays[f"boxes_{number}"] = hierarchy.boxes
+        with replacing(file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, file: Path) -> "Regions":
+        """What `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        from detection.proposals.hierarchy import Hierarchy
+
+        try:
+            with np.load(file) as kept:
+                arrays = {name: kept[name] for name in kept.files}
+            hierarchies = [
+                Hierarchy(arrays[f"labels_{arrays[f'map_{n}']}"], arrays[f"joined_{n}"],
+                          arrays[f"boxes_{n}"])
+                for n in range(sum(name.startswith("map_") for name in arrays))
+            ]  # fmt: skip
+            height, width = (int(side) for side in arrays["size"])
+            return cls(arrays["boxes"], hierarchies, arrays["node"], (height, width))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise UserError(
+                f"{file} is missing or damaged ({error}): delete it, and search again"
+            ) from None
 
     def mask(self, proposal: int) -> NDArray[np.bool_]:
         """(H, W) bool in the image: the pixels of a proposal."""

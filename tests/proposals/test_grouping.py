@@ -7,9 +7,15 @@ import naive_search
 import numpy as np
 import pytest
 
+from detection.errors import UserError
 from detection.proposals import graph_segmentation, grouping
 from detection.proposals.hierarchy import USES, Grouping, channels_last, derivatives, in_space
-from detection.proposals.selective_search import SelectiveSearch, first_of_equal, thresholds
+from detection.proposals.selective_search import (
+    Regions,
+    SelectiveSearch,
+    first_of_equal,
+    thresholds,
+)
 
 
 def picture(seed, channels=3, most=14):
@@ -201,3 +207,18 @@ def test_one_segment_is_the_whole_picture():
     assert [h.joined.shape for h in found] == [(0, 2)]
     height, width = picture(1).shape[:2]
     assert found[0].boxes.tolist() == [[0, 0, width, height]]
+
+
+def test_regions_are_kept_on_disk(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    regions = SelectiveSearch(min_side_px=4).regions(image)
+    regions.save(tmp_path / "a.npz")
+    again = Regions.load(tmp_path / "a.npz")
+    assert np.array_equal(again.boxes, regions.boxes)
+    assert len(again.hierarchies) == 8
+    assert all(np.array_equal(again.mask(n), regions.mask(n)) for n in range(len(regions)))
+    with np.load(tmp_path / "a.npz") as kept:
+        assert sum(name.startswith("labels") for name in kept) == 4  # shared by two each
+    (tmp_path / "a.npz").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"a\.npz is missing or damaged"):
+        Regions.load(tmp_path / "a.npz")
