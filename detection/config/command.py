@@ -1,5 +1,6 @@
 """What a command says when it fails, and the exit code it leaves. Imports nothing slow."""
 
+import errno
 import os
 import re
 import sys
@@ -35,6 +36,15 @@ def run(main: Callable[[], object]) -> None:
         if trace:
             raise
         leave(FAILED, f"error: {error}")
+    except OSError as error:
+        if trace or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename2 or error.filename or "a file"
+        leave(
+            USER_MISTAKE,
+            f"error: {where} could not be written: {error.strerror}. Free some space, and start "
+            "again with the same run_dir=: what was finished is kept",
+        )
     except KeyboardInterrupt:
         leave(INTERRUPTED, "interrupted: start again with the same run_dir= to go on")
     sys.exit(0)
@@ -53,7 +63,7 @@ def explain(error: Exception) -> str:
     missing = re.search(r"Could not find '([^']+)'", text)
     if missing:
         listing = text.partition("Config search path")[0]
-        options = re.findall(r"^\t(\S+)", listing, flags=re.MULTILINE)
+        options = re.findall(r"^\t([^_\s]\S*)", listing, flags=re.MULTILINE)
         group, _, name = missing[1].rpartition("/")
         listed = f"; {group} can be: {', '.join(options)}" if options else ""
         return f"there is no {group}={name}{did_you_mean(name, options)}{listed}"

@@ -121,8 +121,8 @@ class DetectionSplit(Dataset[Sample]):
                 if thing.name not in labels:
                     raise UserError(
                         f"annotation {folder.annotation(image_id).path}: class {thing.name!r} is "
-                        f"not in the list of classes {list(class_names)}; set "
-                        "data.annotations.classes="
+                        f"not in the list of classes {list(class_names)}: name them all in "
+                        "data.annotations.classes (a trained model knows only its own)"
                     )
             kept = [o for o in found if use_difficult or not o.difficult]
             objects += kept
@@ -135,7 +135,7 @@ class DetectionSplit(Dataset[Sample]):
             torch.tensor([o.difficult for o in objects], dtype=torch.bool),
         )
         if warnings:
-            log.warning("%d bad boxes: %s", len(warnings), "; ".join(warnings))
+            log.warning("%d boxes changed or dropped: %s", len(warnings), "; ".join(warnings))
 
     def __len__(self) -> int:
         return len(self.image_ids)

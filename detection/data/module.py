@@ -89,6 +89,12 @@ class DataModule(pl.LightningDataModule):
         self.threads = threads
         self._find = lambda: layout(source(root))
         self._annotations = annotations
+        for option, value, least in (
+            ("limit", limit, 1), ("val_images", val_images, 0), ("threads", threads, 1),
+            ("num_workers", num_workers, 0),
+        ):  # fmt: skip
+            if value is not None and value < least:
+                raise UserError(f"data.{option}={value}: it is a number from {least}")
         shares = fractions or {"train": 0.7, "val": 0.1, "test": 0.2}
         self._request = SplitRequest(
             name, splits, shares, split_seed, val_images, limit, self.cache

@@ -1,6 +1,9 @@
 """A whole model in one file: weights, class names, and how to build it; plain values only."""
 
+import errno
+import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,6 +17,7 @@ from detection.disk.older_checkpoints import OLDER_FORMAT, completed, upgraded
 from detection.errors import UserError
 
 FORMAT = 2  # of the file; a reader refuses others
+ALMOST_FULL = 2**24  # bytes free on a disk on which nothing more can be written
 NAME, OLDER_NAME = "model.ckpt", "detector.ckpt"
 
 
@@ -53,8 +57,22 @@ def save_model(
         "class_names": list(class_names),
         "state_dict": {k: v.detach().cpu() for k, v in model.state_dict().items()},
     }
+    write_whole(path, content)
+
+
+def write_whole(path: Path, content: Any) -> None:
+    """Write what `torch.load` reads, beside a file of before and then in its place.
+
+    Raises:
+        UserError: the disk is full; the file of before is kept.
+    """
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # so torch says that its bytes found no room
+            if shutil.disk_usage(path.parent).free > ALMOST_FULL:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def find_checkpoint(path: Path | str) -> Path:

@@ -38,8 +38,8 @@ def check_same_config(
         UserError: it holds a run with another one; names the options that differ.
     """
     path = run_dir / "config.yaml"
-    if not path.is_file():
-        return
+    if not path.is_file() or not any(run_dir.glob("**/stages/*")):
+        return  # nothing was learnt: the run failed before its first stage
     before = flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     now = flat(config)
     changed = [

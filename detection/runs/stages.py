@@ -1,6 +1,7 @@
 """The stages of a run, one after the other; each is done once, and goes on where it stopped."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,7 +114,7 @@ def check_readable(checkpoint: Path) -> None:
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
+        reason = re.split(r"[:.,] |\n", str(error))[0]  # torch goes on for several sentences
         raise UserError(
-            f"checkpoint {checkpoint} is damaged ({str(error).splitlines()[0]}): delete it, and "
-            "the stage begins anew"
+            f"checkpoint {checkpoint} is damaged ({reason}): delete it, and the stage begins anew"
         ) from None

@@ -11,8 +11,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from detection.config.build import build
+from detection.disk.checkpoints import write_whole
 from detection.errors import UserError
 from detection.runtime.distributed import is_first_process
 from detection.runtime.line_progress import LineProgress
@@ -59,7 +61,27 @@ def make_trainer(
         "enable_progress_bar": sys.stdout.isatty(),
     }
     arguments = defaults | config | options
-    return build(arguments, callbacks=chosen, logger=[curves, *loggers])  # type: ignore[no-any-return]
+    return build(  # type: ignore[no-any-return]
+        arguments, callbacks=chosen, logger=[curves, *loggers], plugins=[WholeCheckpoints()]
+    )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside the last one, and then in its place.
+
+    Lightning's own goes by way of the folder of temporary files: on another disk it is copied over
+    the last one, and a stop meanwhile leaves neither.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write it whole.
+
+        Raises:
+            UserError: the disk is full; the last one is kept.
+        """
+        write_whole(Path(path), checkpoint)
 
 
 @contextmanager

@@ -306,6 +306,8 @@ def test_null_switches_a_stage_off_but_not_a_number():
 def test_run_dir_of_another_config_is_refused(tmp_path):
     old = {"seed": 1, "model": {"layer": "fc6"}, "trainer": {"devices": 1}}
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(old)))
+    check_same_config(tmp_path, {**old, "model": {"layer": "fc7"}})  # it failed before any stage
+    (tmp_path / "stages" / "1_pretrain").mkdir(parents=True)
     check_same_config(tmp_path, {**old, "trainer": {"devices": 2}})
     with pytest.raises(UserError, match=r"model\.layer: 'fc6' there, 'fc7' now"):
         check_same_config(tmp_path, {**old, "model": {"layer": "fc7"}})

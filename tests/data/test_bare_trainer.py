@@ -1,5 +1,8 @@
 """A data module is Lightning's: it works with a bare `Trainer` and any module."""
 
+from pathlib import Path
+
+import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import find_proposals
@@ -7,6 +10,7 @@ from conftest import find_proposals
 from detection.data.detection import DetectionAnnotations
 from detection.data.module import DataModule
 from detection.data.voc.folder import VOCFolder
+from detection.errors import UserError
 from detection.evaluation.detection import DetectionEvaluator
 from detection.proposals.selective_search import SelectiveSearch
 from detection.training.model import Model
@@ -91,3 +95,13 @@ def test_a_stage_measures_any_model_by_its_contract(shapes_folder, tmp_path):
     assert stage.figures.keys() >= {"map", "ap/cross"}
     found = trainer.predict(stage, datamodule=data)
     assert len(found) == 10
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [("limit", 0, 1), ("limit", -3, 1), ("val_images", -1, 0), ("threads", 0, 1),
+     ("num_workers", -1, 0)],
+)  # fmt: skip
+def test_numbers_that_cannot_be(option, value, least):
+    with pytest.raises(UserError, match=rf"data\.{option}={value}: it is a number from {least}"):
+        DataModule(name="a", task="detection", layout=Path, annotations=None, **{option: value})

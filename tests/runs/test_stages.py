@@ -1,6 +1,14 @@
-"""Which stages are done."""
+"""Which stages are done, and how their checkpoints are written."""
 
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from detection.errors import UserError
 from detection.runs.stages import find_done
+from detection.runs.trainer import WholeCheckpoints, make_trainer
 
 
 def test_names_of_stages_are_compared_whole(tmp_path):
@@ -12,3 +20,36 @@ def test_names_of_stages_are_compared_whole(tmp_path):
     assert find_done(tmp_path, "score").parent.name == "2_score"
     assert find_done(tmp_path, "classwise_regress").parent.name == "3_classwise_regress"
     assert find_done(tmp_path / "none", "score") is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), RuntimeError("unexpected pos 956032 vs 955920")],
+)  # torch says it in either way
+def test_a_checkpoint_is_written_whole(tmp_path, monkeypatch, error):
+    """On a full disk the last one stays, and nothing lies beside it."""
+    writer, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+    writer.save_checkpoint({"step": 1}, path)
+
+    def full(content, temporary):
+        temporary.write_bytes(b"half")
+        raise error
+
+    usage = SimpleNamespace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"last\.ckpt could not be written: No space left"):
+        writer.save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+    usage.free = 2**30
+    if isinstance(error, RuntimeError):  # it was something else
+        with pytest.raises(RuntimeError, match="unexpected pos"):
+            writer.save_checkpoint({"step": 2}, path)
+
+
+def test_every_trainer_writes_its_checkpoints_so(tmp_path):
+    trainer = make_trainer(
+        {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu"}, {}, tmp_path, [], {}
+    )
+    assert isinstance(trainer.strategy.checkpoint_io, WholeCheckpoints)

@@ -59,7 +59,10 @@ def read_annotation(path: Path, first_pixel: int = 1) -> VOCAnnotation:
             f"annotation {path} is missing: add it, or take the image off its list"
         ) from None
     except ElementTree.ParseError as error:
-        raise UserError(f"annotation {path} is not well-formed XML: {error}") from None
+        raise UserError(
+            f"annotation {path} is not well-formed XML ({error}): mend it, or take "
+            "the image off its list"
+        ) from None
     sized = root.find("size") is not None  # without, the image's own size counts
     width, height = (
         int(number(root, f"size/{name}", path)) if sized else 0 for name in ("width", "height")

@@ -1,0 +1,47 @@
+"""What a command says when it fails, and the exit code it leaves."""
+
+import errno
+
+import pytest
+
+from detection.config.command import explain, run
+from detection.errors import TrainingError, UserError
+
+
+def failing(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (UserError("no such folder"), 2, "error: no such folder"),
+        (TrainingError("not a number"), 1, "error: not a number"),
+        (KeyboardInterrupt(), 130, "interrupted: start again"),
+        (OSError(errno.ENOSPC, "No space left on device", "a", None, "run/last.ckpt"), 2,
+         "error: run/last.ckpt could not be written: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device", "run/metrics.csv"), 2,
+         "error: run/metrics.csv could not be written"),
+    ],
+)  # fmt: skip
+def test_a_message_and_an_exit_code(error, code, message, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(failing(error))
+    assert left.value.code == code
+    assert message in capsys.readouterr().err
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(OSError, match="Input/output error"):
+        run(failing(OSError(errno.EIO, "Input/output error")))
+
+
+def test_what_choices_share_is_no_choice():
+    error = Exception(
+        "In 'train': Could not find 'data/cow'\n\nAvailable options in 'data':\n"
+        "\t_base\n\tvoc\n\tvoc07\nConfig search path:\n\tprovider=hydra"
+    )
+    assert explain(error) == "there is no data=cow; data can be: voc, voc07"
