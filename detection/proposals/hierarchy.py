@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.errors import UserError
 from detection.proposals import graph_segmentation, grouping
 from detection.proposals.compiled import compile_once
 
 Image = NDArray[np.uint8]
 Use = tuple[bool, bool, bool, bool]
 
+MAX_PIXELS = 2**29  # an edge's number, 4 · pixel + direction, has 31 bits
 DERIVATIVE_SIGMA = 1.0  # Uijlings et al. 2013, 3.2
 USES: dict[str, Use] = {
     name: (("C" in name), ("T" in name), ("S" in name), ("F" in name))
@@ -79,6 +81,11 @@ class Grouping:
     def grouped(self, image: Image) -> Iterator[Hierarchy]:
         """The hierarchies of an (H, W, C) image in one colour space."""
         height, width = image.shape[:2]
+        if height * width >= MAX_PIXELS:
+            raise UserError(
+                f"a picture of {height}×{width} pixels is too large to be searched: shrink it "
+                "(model.search.max_side_px)"
+            )
         smooth = channels_last(cv2.GaussianBlur(image.astype(np.float32), (0, 0), self.sigma))
         edges = graph_segmentation.sorted_edges(smooth)  # all k share them
         codes = grouping.texture_codes(*derivatives(image))

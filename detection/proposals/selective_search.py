@@ -134,7 +134,8 @@ class Regions:
         generator = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).tobytes()))
         order = np.argsort(rank * generator.random(len(rank)), kind="stable")
         scaled = hierarchies[0].labels.shape
-        back = np.array([size[1] / scaled[1], size[0] / scaled[0]] * 2, np.float32)
+        whole = np.array([size[1], size[0]] * 2, np.float64)
+        back = whole / [scaled[1], scaled[0], scaled[1], scaled[0]]
         large = (found[:, 2:] - found[:, :2]).min(axis=1) >= search.min_side_px
         chosen = order[large[order]]
         chosen = chosen[first_of_equal(found[chosen])][: search.max_boxes]
@@ -143,7 +144,7 @@ class Regions:
         starts = np.cumsum([0, *counts])
         hierarchy = np.searchsorted(starts, chosen, side="right") - 1
         node = np.stack([hierarchy, chosen - starts[hierarchy]], axis=1)
-        boxes = (found[chosen] * back).astype(np.float32)
+        boxes = np.minimum(found[chosen] * back, whole).astype(np.float32)
         return cls(boxes, hierarchies, node, size)
 
     def __len__(self) -> int:

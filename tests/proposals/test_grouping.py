@@ -222,3 +222,19 @@ def test_regions_are_kept_on_disk(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"a\.npz is missing or damaged"):
         Regions.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("size", [(997, 1003), (3, 700), (701, 2), (333, 641)])
+def test_boxes_of_shrunk_pictures_lie_inside(size):
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    boxes = SelectiveSearch(max_side_px=64, min_side_px=1)(image)
+    assert boxes.min() >= 0
+    assert (boxes[:, 2:] <= [size[1], size[0]]).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert [0, 0, size[1], size[0]] in boxes.tolist()
+
+
+def test_a_picture_of_too_many_pixels_is_refused(monkeypatch):
+    monkeypatch.setattr("detection.proposals.hierarchy.MAX_PIXELS", 100)
+    with pytest.raises(UserError, match=r"10×10 pixels is too large .*max_side_px"):
+        SelectiveSearch()(np.zeros((10, 10, 3), np.uint8))
