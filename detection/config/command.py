@@ -1,9 +1,11 @@
 """What a command says when it fails, and the exit code it leaves. Imports nothing slow."""
 
 import errno
+import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
 
 from hydra.errors import HydraException
@@ -51,9 +53,16 @@ def run(main: Callable[[], object]) -> None:
 
 
 def leave(code: int, message: str) -> None:
-    """Print a message on standard error and end the process."""
+    """Print a message on standard error and end the process.
+
+    A thread that still searches a large picture in machine code cannot be ended by Python, which
+    aborts when it comes back: then the process ends at once.
+    """
     sys.stdout.flush()
-    print(message, file=sys.stderr)
+    print(message, file=sys.stderr, flush=True)
+    if any(thread.daemon and thread.name == "proposals" for thread in threading.enumerate()):
+        logging.shutdown()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -10,6 +10,7 @@ RENAMED = {
     "detection.rcnn.features.WarpedFeatures": "detection.regions.warped_features.WarpedFeatures",
 }
 HEAD = ("fc6", "fc7")
+OPENCV = {"engine": "opencv", "max_side_px": None}
 OUTPUTS = ("classifier", "svm", "box_regressor")
 REGION_DETECTOR = "detection.regions.detector.RegionDetector"
 
@@ -52,7 +53,7 @@ def completed(content: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint with the options that came later, as they were when it was written."""
     model, data = dict(content["model"]), dict(content["data"])
     if "search" in model and "engine" not in model["search"]:
-        model["search"] = {**model["search"], "engine": "opencv"}  # there was no other
+        model["search"] = {**model["search"], **OPENCV}  # there was no other
     if "processes" in data:
         data["threads"] = data.pop("processes")
     return {**content, "model": model, "data": data}

@@ -1,9 +1,11 @@
 """Compiled functions: made once a machine, in the first process, and kept in the user's cache."""
 
+import errno
 import hashlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any, TypeVar
 
 import numba
 from filelock import FileLock
+from llvmlite.binding import get_host_cpu_name
 
 log = logging.getLogger(__name__)
 
-KERNELS = ("graph_segmentation.py", "grouping.py")  # a change of one is a new cache
+KERNELS = ("compiled.py", "graph_segmentation.py", "grouping.py")  # a change is a new cache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -24,15 +27,20 @@ def cache_folder() -> Path | None:
 
     `NUMBA_CACHE_DIR` chooses another place than the user's cache.
     """
-    sources = b"".join((Path(__file__).parent / name).read_bytes() for name in KERNELS)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    place = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "detection" / "compiled")
-    folder = place / hashlib.sha256(sources).hexdigest()[:12]
+    sources = [Path(__file__).parent / name for name in KERNELS]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
+    stamps = [(str(source), source.stat().st_mtime_ns) for source in sources]
+    # all that the compiler asks of what it finds: what is there can be used, or is damaged
+    digest.update(repr((stamps, numba.__version__, get_host_cpu_name(), sys.version)).encode())
+    chosen, home = os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
     try:
+        caches = Path(home) if home else Path.home() / ".cache"
+        place = Path(chosen) if chosen else caches / "detection" / "compiled"
+        folder = place / digest.hexdigest()[:12]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # there may be no home
         return None
 
 
@@ -66,8 +74,14 @@ def compile_once(use_all: Callable[[], object]) -> None:
             log.info("compiling selective search, once on this machine (about 20 s) -> %s", FOLDER)
         try:
             use_all()
-        except Exception:  # damaged, whatever the reader of the day calls it
-            log.warning("the compiled code in %s is damaged: compiling it again", FOLDER)
+        except Exception as error:  # damaged, whatever the reader of the day calls it
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            if full or isinstance(error, MemoryError):
+                raise
+            log.warning(
+                "the compiled code in %s cannot be used (%s: %s): compiling it again",
+                FOLDER, type(error).__name__, error,
+            )  # fmt: skip
             for entry in FOLDER.iterdir():
                 if entry.is_dir():
                     shutil.rmtree(entry, ignore_errors=True)

@@ -5,8 +5,8 @@ is similar is a sum of up to four measures, each in [0, 1]: colour, texture, siz
 
 Histograms are counts of pixels, and two of them are compared in whole numbers: with sizes s and
 t, Σ min(h/s, g/t) = Σ min(h t, g s) / (s t), where the sum is exact in float64 for pictures of up
-to 39 million pixels. So the order in which a processor adds changes nothing, and equal
-similarities are equal.
+to 38 million pixels. So the order in which a processor adds changes nothing, and equal
+similarities are equal. (Larger pictures may be grouped otherwise on another processor.)
 """
 
 import numba
@@ -194,7 +194,7 @@ def push(
 
 @kernel
 def pop(heap: tuple[NDArray[np.float64], NDArray[np.int64]], length: int) -> Pair:
-    """The first pair, taken from a heap of so many."""
+    """The first pair, taken from a heap of `length` pairs."""
     scores, pairs = heap
     first = pairs[0]
     score, pair = scores[length - 1], pairs[length - 1]

@@ -84,7 +84,7 @@ class Grouping:
         if height * width >= MAX_PIXELS:
             raise UserError(
                 f"a picture of {height}×{width} pixels is too large to be searched: shrink it "
-                "(model.search.max_side_px)"
+                "(max_side_px of the search)"
             )
         smooth = channels_last(cv2.GaussianBlur(image.astype(np.float32), (0, 0), self.sigma))
         edges = graph_segmentation.sorted_edges(smooth)  # all k share them
@@ -113,8 +113,9 @@ def in_space(image: Image, space: str) -> Image:
         pixels = image.astype(np.float32)
         shares = 255 * pixels[..., :2] / np.maximum(pixels.sum(axis=2, keepdims=True), 1)
         return np.concatenate([np.rint(shares).astype(np.uint8), in_space(image, "i")], axis=2)
-    # hue from 0 to 179, in steps of two degrees: from 0 to 255 it outweighs the rest (ours; recall
-    # at IoU 0.7 on a hundred VOC photographs 80 % against 76 %)
+    # Hue from 0 to 179, in steps of two degrees: from 0 to 255 it outweighs the rest (ours; recall
+    # at IoU 0.7 on a hundred VOC photographs 80 % against 76 %). So it fills 18 of its 25 bins. It
+    # is a line, not a circle: the two ends of red differ, as in OpenCV's.
     hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), np.uint8)
     return hsv if space == "hsv" else np.ascontiguousarray(hsv[..., :1])
 

@@ -4,9 +4,10 @@ It imports nothing slow: the compiled code and OpenCV's engine are loaded when t
 """
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 import cv2
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 Boxes = NDArray[np.float32]
 Image = NDArray[np.uint8]
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, NotImplementedError)
+"""What numpy and zipfile raise at a damaged `.npz`."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +47,54 @@ class SelectiveSearch:
     mode: Literal["fast", "quality"] = "fast"
     settings: Literal["original", "opencv"] = "original"
     width_px: int | None = None
-    max_side_px: int | None = None
+    max_side_px: int | None = 640
     min_side_px: float = 20
     max_boxes: int | None = None
     sigma: float = 0.8
+    # raised where the same options give other boxes
+    revision: int = field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        for name, words in (("engine", ("own", "opencv")), ("mode", ("fast", "quality")),
+                            ("settings", ("original", "opencv"))):  # fmt: skip
+            if (value := getattr(self, name)) not in words:
+                raise UserError(f"selective search: {name}={value}: choose {' or '.join(words)}")
+        for name in ("width_px", "max_side_px", "max_boxes", "sigma"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise UserError(f"selective search: {name}={value}: it is a number above 0")
 
     def __call__(self, image: Image) -> Boxes:
-        """The (P, 4) boxes of an (H, W, 3) RGB image: half-open xyxy pixels, P >= 1.
+        """The (P, 4) boxes of an (H, W, 3) RGB or (H, W) grey uint8 image, P >= 1.
 
-        No box is returned twice. The order is the paper's: random, large regions sooner, and the
-        same for the same image, so that a prefix is a good smaller set. An image in which nothing
-        was found gives one box, the whole image.
+        They are half-open xyxy in pixels of the image. No box is returned twice. The order is the
+        paper's: random, large regions sooner, and the same for the same image, so that a prefix is
+        a good smaller set. An image in which nothing was found gives one box, the whole image.
+
+        Raises:
+            UserError: the image is of another form or type, or too large.
         """
+        image = as_rgb(image)
+        scaled = self.scaled(image)
         if self.engine == "own":
-            return self.regions(image).boxes
+            nodes = [hierarchy.boxes for hierarchy in self.grouping()(scaled)]
+            return chosen(nodes, scaled.shape[:2], image, self)[0]
         from detection.proposals.opencv_search import search
 
-        return search(self.scaled(image), image.shape[:2], self)
+        return search(scaled, image.shape[:2], self)
 
     def regions(self, image: Image) -> "Regions":
-        """The proposals of an (H, W, 3) RGB image, with the mask of each; by our own engine."""
-        return Regions.of(image.shape[:2], list(self.grouping()(self.scaled(image))), image, self)
+        """The proposals of an image, as above, with the mask of each.
+
+        Raises:
+            UserError: as above, or the engine is OpenCV's, which has none.
+        """
+        if self.engine != "own":
+            raise UserError(f"selective search: engine={self.engine} has no masks: choose own")
+        image = as_rgb(image)
+        scaled = self.scaled(image)
+        hierarchies = list(self.grouping()(scaled))
+        boxes, node = chosen([h.boxes for h in hierarchies], scaled.shape[:2], image, self)
+        return Regions(boxes, hierarchies, node, image.shape[:2])
 
     def grouping(self) -> "Grouping":
         """The hierarchies that the proposals come from (Uijlings et al. 2013, 5.4)."""
@@ -115,38 +146,6 @@ class Regions:
     node: NDArray[np.int64]
     size: tuple[int, int]
 
-    @classmethod
-    def of(
-        cls,
-        size: tuple[int, int],
-        hierarchies: "list[Hierarchy]",
-        image: Image,
-        search: SelectiveSearch,
-    ) -> "Regions":
-        """The regions of all hierarchies that are large enough, each box once, in their order.
-
-        A region's place is the number of its step, counted from the whole picture as the first,
-        times a random number (Uijlings et al. 2013, 4.1). Of equal boxes the first stays.
-        """
-        found = np.concatenate([h.boxes for h in hierarchies])  # (N, 4)
-        counts = [len(h.boxes) for h in hierarchies]
-        rank = np.concatenate([np.arange(n, 0, -1) for n in counts])
-        generator = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).tobytes()))
-        order = np.argsort(rank * generator.random(len(rank)), kind="stable")
-        scaled = hierarchies[0].labels.shape
-        whole = np.array([size[1], size[0]] * 2, np.float64)
-        back = whole / [scaled[1], scaled[0], scaled[1], scaled[0]]
-        large = (found[:, 2:] - found[:, :2]).min(axis=1) >= search.min_side_px
-        chosen = order[large[order]]
-        chosen = chosen[first_of_equal(found[chosen])][: search.max_boxes]
-        if len(chosen) == 0:
-            chosen = np.array([counts[0] - 1])  # the whole picture
-        starts = np.cumsum([0, *counts])
-        hierarchy = np.searchsorted(starts, chosen, side="right") - 1
-        node = np.stack([hierarchy, chosen - starts[hierarchy]], axis=1)
-        boxes = np.minimum(found[chosen] * back, whole).astype(np.float32)
-        return cls(boxes, hierarchies, node, size)
-
     def __len__(self) -> int:
         return len(self.boxes)
 
@@ -182,7 +181,7 @@ class Regions:
             ]  # fmt: skip
             height, width = (int(side) for side in arrays["size"])
             return cls(arrays["boxes"], hierarchies, arrays["node"], (height, width))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except DAMAGED as error:
             raise UserError(
                 f"{file} is missing or damaged ({error}): delete it, and search again"
             ) from None
@@ -195,6 +194,55 @@ class Regions:
             return mask
         size = (self.size[1], self.size[0])
         return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+
+
+def as_rgb(image: NDArray[Any]) -> Image:
+    """An (H, W, 3) RGB or (H, W) or (H, W, 1) grey image as RGB.
+
+    Raises:
+        UserError: it is of another form or type.
+    """
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    if image.dtype != np.uint8 or channels not in (1, 3) or image.size == 0:
+        raise UserError(
+            f"selective search takes (H, W, 3) RGB or (H, W) grey uint8 images, and this is "
+            f"{image.shape} {image.dtype}"
+        )
+    return image if channels == 3 else np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+
+
+def chosen(
+    nodes: Sequence[NDArray[np.int32]],
+    scaled: tuple[int, ...],
+    image: Image,
+    search: SelectiveSearch,
+) -> tuple[Boxes, NDArray[np.int64]]:
+    """Boxes (P, 4) of the nodes that are proposals, in their order, and where each is (P, 2).
+
+    A region's place is the number of its step, counted from the whole picture as the first,
+    times a random number (Uijlings et al. 2013, 4.1). Of equal boxes the first stays.
+
+    Args:
+        nodes: boxes of all nodes of each hierarchy, the whole picture last.
+        scaled: height and width at which they were found.
+        image: gives the random numbers their seed, whatever it is called.
+        search: its limits.
+    """
+    found, counts = np.concatenate(nodes), [len(boxes) for boxes in nodes]
+    rank = np.concatenate([np.arange(n, 0, -1) for n in counts])
+    generator = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).tobytes()))
+    order = np.argsort(rank * generator.random(len(rank)), kind="stable")
+    large = (found[:, 2:] - found[:, :2]).min(axis=1) >= search.min_side_px
+    rows = order[large[order]]
+    rows = rows[first_of_equal(found[rows])][: search.max_boxes]
+    if len(rows) == 0:
+        rows = np.array([counts[0] - 1])  # the whole picture
+    starts = np.cumsum([0, *counts])
+    hierarchy = np.searchsorted(starts, rows, side="right") - 1
+    whole = np.array([image.shape[1], image.shape[0]] * 2, np.float64)
+    back = whole / [scaled[1], scaled[0], scaled[1], scaled[0]]
+    boxes = np.minimum(found[rows] * back, whole).astype(np.float32)
+    return boxes, np.stack([hierarchy, rows - starts[hierarchy]], axis=1)
 
 
 def first_of_equal(rows: NDArray[np.int32]) -> NDArray[np.int64]:

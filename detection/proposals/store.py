@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.disk.arrays import Part, RaggedArray, computed, fingerprint
+from detection.disk.images import read_image
 from detection.proposals.pool import find_all
+from detection.proposals.selective_search import Regions, SelectiveSearch
 
 Search = Callable[[Any], NDArray[np.float32]]
 
@@ -33,6 +35,23 @@ def open_store(
     about = {"settings": repr(search)}
     compute = partial(find_parts, paths=paths, search=search, threads=threads, title=folder.name)
     return computed(folder, about, len(paths), compute, width=4)
+
+
+def stored_regions(cache: Path, path: Path, search: SelectiveSearch) -> Regions:
+    """The regions of an image with their masks, from the cache, or searched and kept there.
+
+    Maps of segments and merge trees are kept, some 0.2 MB a photograph, and no mask.
+
+    Raises:
+        UserError: the image cannot be read, or the disk is full.
+    """
+    name = f"{path.stem}-{fingerprint(repr(search), files=[path])}.npz"
+    file = cache / "regions" / name
+    if file.is_file():
+        return Regions.load(file)
+    regions = search.regions(read_image(path))
+    regions.save(file)
+    return regions
 
 
 def find_parts(

@@ -135,6 +135,12 @@ class RegionDetector(Model):
             UserError: an image cannot be read, the disk is full, or a `.mat` file lacks images.
         """
         super().prepare(data)
+        if self.search.max_side_px and is_first_process():
+            log.info(
+                "pictures longer than %d pixels are searched at that size, where a box has %g "
+                "pixels a side at least (model.search.max_side_px, min_side_px)",
+                self.search.max_side_px, self.search.min_side_px,
+            )  # fmt: skip
         for split, dataset in data.splits.items():
             # validation images may be held aside from train
             published = self.published_boxes.get("train" if split == "val" else split)

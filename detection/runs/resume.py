@@ -41,6 +41,9 @@ def check_same_config(
     if not path.is_file() or not any(run_dir.glob("**/stages/*")):
         return  # nothing was learnt: the run failed before its first stage
     before = flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    before.pop("data.processes", None)  # version 0.1; it decided nothing
+    if "model.search.mode" in before:
+        before.setdefault("model.search.engine", "opencv")  # there was no other
     now = flat(config)
     changed = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"

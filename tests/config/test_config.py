@@ -312,6 +312,9 @@ def test_run_dir_of_another_config_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"model\.layer: 'fc6' there, 'fc7' now"):
         check_same_config(tmp_path, {**old, "model": {"layer": "fc7"}})
     check_same_config(tmp_path, {**old, "views": "ten"})  # the test is made anew
+    older = {**old, "data": {"processes": 2}}
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(older)))
+    check_same_config(tmp_path, {**old, "data": {"threads": 8}})
     precise = {**old, "trainer": {"devices": 1, "precision": "bf16-mixed"}}
     with pytest.raises(UserError, match=r"trainer\.precision: None there, 'bf16-mixed' now"):
         check_same_config(tmp_path, precise)

@@ -6,7 +6,7 @@ from detection.disk.older_checkpoints import completed
 def test_a_detector_of_before_keeps_the_proposals_it_was_trained_on():
     before = {"model": {"search": {"mode": "fast"}}, "data": {"name": "shapes", "processes": 4}}
     now = completed(before)
-    assert now["model"]["search"] == {"mode": "fast", "engine": "opencv"}
+    assert now["model"]["search"] == {"mode": "fast", "engine": "opencv", "max_side_px": None}
     assert now["data"] == {"name": "shapes", "threads": 4}
     assert "engine" not in before["model"]["search"]
     assert completed(now) == now

@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+from conftest import ROOT
 
 from detection.proposals import compiled
 
@@ -28,7 +29,13 @@ def search(cache):
 
 
 def test_help_does_not_pay_for_the_compiler():
-    code = "import detection.proposals.selective_search, sys; print('numba' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "train.py", "--help"], capture_output=True, text=True,
+        check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert "hydra" in done.stderr
+    assert "numba" not in done.stderr
+    code = "import detection.regions.detector, sys; print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -45,6 +52,29 @@ def test_a_folder_that_cannot_be_written_is_no_cache(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
     assert compiled.cache_folder() is None
+
+
+def test_no_home_is_no_cache(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(compiled.Path, "home", no_home)
+    assert compiled.cache_folder() is None
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device")])
+def test_no_room_is_no_damage(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(compiled, "FOLDER", tmp_path)
+    (tmp_path / "code").mkdir()
+
+    def use_all():
+        raise error
+
+    with pytest.raises(type(error)):
+        compiled.compile_once(use_all)
+    assert (tmp_path / "code").exists()
 
 
 def test_without_a_cache_it_is_compiled_and_said(monkeypatch, caplog):
@@ -68,7 +98,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch, caplog):
 
     compiled.compile_once(use_all)
     assert not entry.exists()
-    assert "is damaged: compiling it again" in caplog.text
+    assert "cannot be used (EOFError: Ran out of input): compiling it again" in caplog.text
 
 
 def test_one_compiles_and_the_others_wait(tmp_path, monkeypatch):
