@@ -104,7 +104,8 @@ def test_no_memory_is_told_with_the_picture_and_the_remedy(parts):
 
 
 SEARCH = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup it is ignored
 from pathlib import Path
 from detection.config.command import run
 from detection.proposals.pool import find_all
