@@ -50,13 +50,19 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def completed(content: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint with the options that came later, as they were when it was written."""
-    model, data = dict(content["model"]), dict(content["data"])
-    if "search" in model and "engine" not in model["search"]:
-        model["search"] = {**model["search"], **OPENCV}  # there was no other
+    """A checkpoint, or a run's config, with the options of today, as they were when it was written.
+
+    Args:
+        content: with `model` and `data`, if it has them; it is left as it is.
+    """
+    result = dict(content)
+    search, data = content.get("model", {}).get("search"), content.get("data", {})
+    if search and "engine" not in search:  # there was none but OpenCV's
+        result["model"] = {**content["model"], "search": {**search, **OPENCV}}
     if "processes" in data:
-        data["threads"] = data.pop("processes")
-    return {**content, "model": model, "data": data}
+        others = {key: value for key, value in data.items() if key != "processes"}
+        result["data"] = {**others, "threads": data["processes"]}
+    return result
 
 
 def renamed(tree: Any) -> Any:

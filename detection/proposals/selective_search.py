@@ -230,7 +230,7 @@ def chosen(
     """
     found, counts = np.concatenate(nodes), [len(boxes) for boxes in nodes]
     rank = np.concatenate([np.arange(n, 0, -1) for n in counts])
-    generator = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).tobytes()))
+    generator = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).data))
     order = np.argsort(rank * generator.random(len(rank)), kind="stable")
     large = (found[:, 2:] - found[:, :2]).min(axis=1) >= search.min_side_px
     rows = order[large[order]]

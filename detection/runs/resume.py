@@ -9,6 +9,7 @@ import yaml
 
 from detection.config.plain import flat
 from detection.disk.files import write_text
+from detection.disk.older_checkpoints import completed
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,7 @@ def check_same_config(
     path = run_dir / "config.yaml"
     if not path.is_file() or not any(run_dir.glob("**/stages/*")):
         return  # nothing was learnt: the run failed before its first stage
-    before = flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    before.pop("data.processes", None)  # version 0.1; it decided nothing
-    if "model.search.mode" in before:
-        before.setdefault("model.search.engine", "opencv")  # there was no other
+    before = flat(completed(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
     now = flat(config)
     changed = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
