@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import multiprocessing
 import os
 import re
 import sys
@@ -55,13 +56,17 @@ def run(main: Callable[[], object]) -> None:
 def leave(code: int, message: str) -> None:
     """Print a message on standard error and end the process.
 
-    A thread that still searches a large picture in machine code cannot be ended by Python, which
-    aborts when it comes back: then the process ends at once.
+    After Ctrl-C at once: what is kept is on disk, and Python's own end, with torch loaded, takes
+    seconds. So too while a thread searches a large picture in machine code: Python cannot end it,
+    and aborts when it comes back.
     """
     sys.stdout.flush()
     print(message, file=sys.stderr, flush=True)
-    if any(thread.daemon and thread.name == "proposals" for thread in threading.enumerate()):
+    searching = any(t.daemon and t.name == "proposals" for t in threading.enumerate())
+    if searching or code == INTERRUPTED:
         logging.shutdown()
+        for worker in multiprocessing.active_children():
+            worker.terminate()
         os._exit(code)
     sys.exit(code)
 

@@ -17,7 +17,7 @@ from detection.errors import UserError
 from detection.runtime.progress import progress
 
 NAME = "proposals"  # of the threads
-PATIENCE_S = 1.0  # with threads that are to end
+PATIENCE_S = 0.5  # with threads that are to end
 
 Part = tuple[Path, Sequence[Path]]
 Boxes = NDArray[np.float32]
@@ -50,7 +50,7 @@ def searched(jobs: Sequence[Job], search: Search, threads: int) -> Iterator[Foun
 
     The first is found in the caller's thread: what a search loads or compiles once is there before
     any thread starts. After an error or Ctrl-C every thread ends with the picture that it is at;
-    it is waited for a second, and then no longer (see `config.command.leave`).
+    it is waited for half a second, and then no longer (see `config.command.leave`).
     """
     if not jobs:
         return
