@@ -139,12 +139,12 @@ def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def reach(module: nn.Module) -> Iterator[nn.Module]:
-    """The convolutions and poolings on the way that reaches farthest."""
+    """The convolutions, poolings and paddings on the way that reaches farthest."""
     if isinstance(module, Bottleneck):
         yield from (module.conv1, module.conv2, module.conv3)
     elif isinstance(module, Inception):
         yield from reach(module.branch3)
-    elif isinstance(module, nn.Conv2d | nn.MaxPool2d):
+    elif isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.ZeroPad2d):
         yield module
     else:
         for child in module.children():

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -36,16 +36,22 @@ def receptive_field(layers: Iterable[nn.Module]) -> ReceptiveField:
     """
     field = ReceptiveField()
     for layer in layers:
+        if isinstance(layer, nn.ZeroPad2d):  # more on the right than on the left
+            left = float(layer.padding[0])
+            field = replace(field, start=field.start - left * field.stride)
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            kernel, stride, padding = (
-                side(n) for n in (layer.kernel_size, layer.stride, layer.padding)
-            )
+            span, stride, padding = span_of(layer), side(layer.stride), side(layer.padding)
             field = ReceptiveField(
                 field.stride * stride,
-                field.size + (kernel - 1) * field.stride,
-                field.start + ((kernel - 1) / 2 - padding) * field.stride,
+                field.size + (span - 1) * field.stride,
+                field.start + ((span - 1) / 2 - padding) * field.stride,
             )
     return field
+
+
+def span_of(layer: nn.Conv2d | nn.MaxPool2d) -> int:
+    """Cells from the first to the last that a window reads, along a side."""
+    return (side(layer.kernel_size) - 1) * side(layer.dilation) + 1
 
 
 def side(value: Any) -> int:
@@ -223,10 +229,19 @@ class Backbone(nn.Module):
     def map_side(self, side_px: int) -> int:
         """Cells along a side of the map of an input."""
         for layer in self.path:
+            if isinstance(layer, nn.ZeroPad2d):
+                side_px += layer.padding[0] + layer.padding[1]
             if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-                k, s, p = (side(n) for n in (layer.kernel_size, layer.stride, layer.padding))
+                k, s, p = span_of(layer), side(layer.stride), side(layer.padding)
                 up = s - 1 if getattr(layer, "ceil_mode", False) else 0
                 side_px = (side_px + 2 * p - k + up) // s + 1
+        return side_px
+
+    def least_side(self, cells: int = 1) -> int:
+        """The smallest side of an input whose map has some cells along it."""
+        side_px = 1
+        while self.map_side(side_px) < cells:
+            side_px += 1
         return side_px
 
     def check_input(self, side_px: int, option: str, cells: int = 1) -> None:
@@ -241,9 +256,7 @@ class Backbone(nn.Module):
             UserError: their map has fewer cells; names the option, and the smallest side.
         """
         if self.map_side(side_px) < cells:
-            least = side_px + 1
-            while self.map_side(least) < cells:
-                least += 1
+            least = self.least_side(cells)
             why = f"level {cells} of the pyramid" if cells > 1 else "this network"
             raise UserError(
                 f"{option}={side_px} is too small for {why}: it needs {least} pixels a side"
@@ -261,6 +274,15 @@ class Backbone(nn.Module):
         size (13 → 6 is 3×3/2, 14 → 7 is 2×2/2), and fit fc6 at any other.
         """
         return F.adaptive_max_pool2d(maps, self.fc6_grid)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Batch norm of published weights stays as it is: batches are too small for its means."""
+        super().train(mode)
+        if self.pretrained:
+            for layer in self.conv.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        return self
 
     def normalize(self, images: Tensor) -> Tensor:
         """(..., 3, H, W) RGB, uint8 in 0 to 255 or floats in [0, 1] → what the network expects."""

@@ -46,6 +46,7 @@ class FinetuneOptions:
         matcher: which windows are objects and background (SPP-net, 4.1).
         batch_size: windows in a batch, for each process (R-CNN, 2.3).
         foreground_fraction: share of object windows (SPP-net, 4.1).
+        class_balance: see `draw`; 0 in the papers.
         length: 300,000 batches on VOC 2007's 5,011 images (SPP-net, 4.1).
         optimizer: pascal_finetune_fc_spm_solver.prototxt; the learning rate: SPP-net, 4.1.
         schedule: to a tenth after 250,000 of 300,000 batches (SPP-net, 4.1).
@@ -58,6 +59,7 @@ class FinetuneOptions:
     matcher: Matcher = Matcher(0.5, 0.1, 0.5)
     batch_size: int = 128
     foreground_fraction: float = 0.25
+    class_balance: float = 0.0
     length: TrainingLength = TrainingLength(59.87)
     optimizer: OptimizerFactory = partial(SGD, lr=1e-4, momentum=0.9, weight_decay=5e-4)
     schedule: ScheduleFactory = partial(step_decay, at=[0.8333])
@@ -157,7 +159,7 @@ class FinetuneStage(Stage):
     def _chunk(self, split: str, images: PreparedImages, batches: int, seed: int) -> "Chunk":
         return Chunk(
             images, self.sampler.windows(split), self.sampler.per_batch, batches, seed,
-            self.options.flip,
+            self.options.flip, self.options.class_balance,
         )  # fmt: skip
 
 
@@ -171,6 +173,7 @@ class Chunk(IterableDataset[Batch]):
         batches: how many.
         seed: of the windows.
         flip: mirror half of the images.
+        class_balance: see `draw`.
     """
 
     def __init__(
@@ -181,7 +184,9 @@ class Chunk(IterableDataset[Batch]):
         batches: int,
         seed: int,
         flip: bool,
+        class_balance: float = 0.0,
     ) -> None:
+        self.class_balance = class_balance
         self.images, self.tables, self.per_batch = images, tables, per_batch
         self.batches, self.seed, self.flip = batches, seed, flip
 
@@ -190,7 +195,7 @@ class Chunk(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         generator = np.random.default_rng(self.seed)
-        windows = draw(*self.tables, self.batches, self.per_batch, generator)
+        windows = draw(*self.tables, self.batches, self.per_batch, generator, self.class_balance)
         # every image's maps are read once for all of the epoch's batches, not once a batch
         pooled = self.pool(windows, generator)
         size, ids = sum(self.per_batch), self.images.dataset.image_ids

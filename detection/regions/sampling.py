@@ -132,6 +132,7 @@ def draw(
     batches: int,
     per_batch: tuple[int, int],
     generator: np.random.Generator,
+    class_balance: float = 0.0,
 ) -> Windows:
     """Windows for some batches, one batch after the other: objects first, then background.
 
@@ -143,6 +144,8 @@ def draw(
         batches: how many batches.
         per_batch: object and background windows in each.
         generator: of the choice.
+        class_balance: objects of a class of n windows are drawn n^(1 - class_balance) times as
+            often: 0 all windows alike, 1 all classes alike.
 
     Raises:
         UserError: there is nothing to draw from.
@@ -156,7 +159,10 @@ def draw(
     # objects have a share of their own, for they are "extremely rare" among windows (R-CNN, 2.3)
     columns = []
     for table, count in zip((objects, background), per_batch, strict=True):
-        rows = draw_rows(len(table), batches * count, generator)
+        if class_balance and table is objects:
+            rows = draw_balanced(table.label, batches * count, class_balance, generator)
+        else:
+            rows = draw_rows(len(table), batches * count, generator)
         columns.append((table.take(rows), batches, count))
     shaped = [
         (w.image.reshape(b, n), w.box.reshape(b, n, 4), w.label.reshape(b, n))
@@ -171,6 +177,20 @@ def draw_rows(available: int, wanted: int, generator: np.random.Generator) -> ND
     rounds = -(-wanted // available)
     rows = [generator.permutation(available) for _ in range(rounds)]
     return np.concatenate(rows)[:wanted].astype(np.int64)
+
+
+def draw_balanced(
+    labels: NDArray[np.int64], wanted: int, balance: float, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Row numbers, each as often as a power of its class's number of rows says; see `draw`.
+
+    >>> labels = np.array([0] * 900 + [1])
+    >>> rows = draw_balanced(labels, 1000, 1.0, np.random.default_rng(0))
+    >>> bool(450 < (labels[rows] == 1).sum() < 550)
+    True
+    """
+    weights = np.bincount(labels)[labels].astype(np.float64) ** -balance
+    return generator.choice(len(labels), wanted, p=weights / weights.sum())
 
 
 def window_loss(stage: Stage, logits: Tensor, labels: Tensor, images: str) -> Tensor:

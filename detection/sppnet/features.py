@@ -58,6 +58,7 @@ class SPPFeatures(nn.Module):
         self.target_px = target_px
         self.shrink_px = shrink_px
         self.hidden = hidden
+        self.least_px = backbone.least_side()
         self.out_features = backbone.channels * sum(n * n for n in levels)
 
     def fully_connected(self) -> FullyConnected:
@@ -83,8 +84,8 @@ class SPPFeatures(nn.Module):
         """The (h, w, C) map of a normalised (1, 3, H, W) image of this shorter side."""
         height, width = pixels.shape[-2:]
         factor = scale_px / min(height, width)
-        # smaller images than one receptive field are stretched to it
-        size = [max(round(side * factor), self.backbone.field.size) for side in (height, width)]
+        # what is too small for a single cell is stretched to it
+        size = [max(round(side * factor), self.least_px) for side in (height, width)]
         # as the original: bilinear, no antialiasing
         scaled = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
         return self.backbone.maps(scaled)[0].permute(1, 2, 0).contiguous()

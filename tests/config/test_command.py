@@ -1,6 +1,8 @@
 """What a command says when it fails, and the exit code it leaves."""
 
 import errno
+import os
+import sys
 
 import pytest
 
@@ -27,7 +29,8 @@ def failing(error):
          "error: run/metrics.csv could not be written"),
     ],
 )  # fmt: skip
-def test_a_message_and_an_exit_code(error, code, message, capsys):
+def test_a_message_and_an_exit_code(error, code, message, capsys, monkeypatch):
+    monkeypatch.setattr(os, "_exit", sys.exit)  # after Ctrl-C the process ends at once
     with pytest.raises(SystemExit) as left:
         run(failing(error))
     assert left.value.code == code
