@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from detection.backbones.averaged import reach
@@ -18,7 +19,6 @@ from detection.backbones.head import initialize
 from detection.backbones.weights import BACKBONE_PREFIX, of_model, read_state
 from detection.errors import UserError
 
-Until = Literal[1, 2, 3, 4, 5, 6, 7, 8]
 HEAD = 8  # number of the last part: a 1×1 convolution to 1,280 channels
 
 
@@ -106,14 +106,14 @@ def efficientnet_lite(
     package: str,
     width: float,
     depth: float,
-    until: Until,
+    groups: Sequence[int],
     stride: Literal[16, 32],
     weights: str | None,
     input_px: int,
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Backbone:
-    """EfficientNet-Lite, whole or up to one of its groups of blocks.
+    """EfficientNet-Lite, whole, or the maps of some of its groups of blocks side by side.
 
     Padding is that of a square input of `input_px`, on all sizes (as in the released package), so
     that a cell of the map sees the same place of an image whatever the image's size.
@@ -122,16 +122,19 @@ def efficientnet_lite(
         package: on the package index, that holds ImageNet's weights.
         width: factor on channels: 1.0 is Lite0, 1.1 Lite2.
         depth: factor on blocks, the first and last group apart: 1.0 is Lite0, 1.2 Lite2.
-        until: the last group of blocks that is kept, 1 to 7; 8: also the convolution after them,
-            as classifiers have it.
+        groups: of blocks, 1 to 7, whose maps make the backbone's, channel after channel; [8]: the
+            convolution after them, as classifiers have it. Nothing after the last is kept.
         stride: of the map from group 6 on: 32 as published, or 16, where the filters after
             that step are dilated instead, which gives the values between.
         weights: "imagenet" (the package's), a file, or None for random ones.
         input_px: side of the square inputs that it is made for.
         mean: of R, G, B in [0, 1].
         std: of R, G, B in [0, 1].
+
+    Raises:
+        UserError: the groups have maps of different strides, or there are no such groups.
     """
-    conv, channels = layers(width, depth, until, stride, input_px)
+    conv, channels = layers(width, depth, sorted(groups), stride, input_px)
     initialize([conv])
     inputs = Preprocessing(input_px, mean, std)
     backbone = Backbone(conv, None, 1, None, inputs, channels=channels, path=list(reach(conv)))
@@ -140,10 +143,29 @@ def efficientnet_lite(
     return backbone
 
 
+class Collecting(nn.Sequential):
+    """Blocks one after the other; the outputs of some of them side by side."""
+
+    def __init__(self, blocks: Sequence[nn.Module], kept: Sequence[int]) -> None:
+        super().__init__(*blocks)
+        self.kept = tuple(kept)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, h, w) maps."""
+        found = []
+        for number, block in enumerate(self):
+            maps = block(maps)
+            if number in self.kept:
+                found.append(maps)
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
 def layers(
-    width: float, depth: float, until: Until, stride: int, side: int
+    width: float, depth: float, groups: Sequence[int], stride: int, side: int
 ) -> tuple[nn.Sequential, int]:
-    """The network up to a group of blocks, and the channels of its map."""
+    """The network up to the last of some groups of blocks, and the channels of its map."""
+    if not groups or not 1 <= groups[0] <= groups[-1] <= HEAD or (HEAD in groups and groups[1:]):
+        raise UserError(f"backbone.groups={list(groups)}: give some of 1 to 7, or [{HEAD}] alone")
     first, symmetric = padded(same_padding(side, 3, 2))
     parts: list[tuple[str, nn.Module]] = [
         ("pad", first),
@@ -153,28 +175,37 @@ def layers(
     ]
     side, channels, total, dilation = math.ceil(side / 2), STEM, 2, 1
     blocks: list[nn.Module] = []
-    for number, group in enumerate(GROUPS[:until]):
-        repeats = group.blocks
-        if 0 < number < len(GROUPS) - 1:
-            repeats = math.ceil(depth * repeats)
+    ends: dict[int, tuple[int, int, int]] = {}  # block, channels and stride of each group
+    for number, group in enumerate(GROUPS[: groups[-1]], start=1):
         out = divisible(group.channels * width)
-        for step in [group.stride] + [1] * (repeats - 1):
-            padding = same_padding(side, dilated(group.kernel, dilation), step)
+        for step in steps_of(group, depth if 1 < number < len(GROUPS) else 1.0):
+            padding = same_padding(side, group.kernel, step)
             now, shape = dilation, group._replace(stride=step, channels=out)
             if total * step > stride:  # the step is not taken: later filters skip instead
-                padding = (padding[0], dilated(group.kernel, dilation) - 1 - padding[0])
                 shape, dilation = shape._replace(stride=1), dilation * step
+            if shape.stride == 1:
+                padding = (dilated(group.kernel, now) // 2,) * 2
             blocks.append(Block(channels, shape, padding, now))
             total, side, channels = total * shape.stride, math.ceil(side / shape.stride), out
-    parts.append(("blocks", nn.Sequential(*blocks)))
-    if until == HEAD:
-        parts += [
-            ("conv_head", nn.Conv2d(channels, TOP, 1, bias=False)),
-            ("bn1", batch_norm(TOP)),
-            ("act1", nn.ReLU6(inplace=True)),
-        ]
-        channels = TOP
-    return nn.Sequential(OrderedDict(parts)), channels
+        ends[number] = (len(blocks) - 1, channels, total)
+    kept = [ends[min(group, len(GROUPS))] for group in groups]
+    if len({end[2] for end in kept}) > 1:
+        strides = ", ".join(f"{group} {ends[group][2]}" for group in groups)
+        raise UserError(f"backbone.groups: their maps have different strides: {strides}")
+    parts.append(("blocks", Collecting(blocks, [end[0] for end in kept])))
+    if groups[-1] < HEAD:
+        return nn.Sequential(OrderedDict(parts)), sum(end[1] for end in kept)
+    parts += [
+        ("conv_head", nn.Conv2d(channels, TOP, 1, bias=False)),
+        ("bn1", batch_norm(TOP)),
+        ("act1", nn.ReLU6(inplace=True)),
+    ]
+    return nn.Sequential(OrderedDict(parts)), TOP
+
+
+def steps_of(group: Group, depth: float) -> list[int]:
+    """Strides of the blocks of a group."""
+    return [group.stride] + [1] * (math.ceil(depth * group.blocks) - 1)
 
 
 def dilated(kernel: int, dilation: int) -> int:

@@ -20,7 +20,7 @@ LITE2 = {
 
 def network(options=LITE0, **changes):
     return efficientnet_lite(
-        **{**options, "until": 8, "stride": 32, "weights": "imagenet", **changes}
+        **{**options, "groups": [8], "stride": 32, "weights": "imagenet", **changes}
     ).eval()
 
 
@@ -46,16 +46,16 @@ def test_it_computes_what_timm_does(options, name):
 
 
 @pytest.mark.parametrize(
-    ("options", "until", "stride", "start"),
-    [(LITE0, 5, 32, 15), (LITE0, 7, 32, 31), (LITE0, 7, 16, 31), (LITE2, 5, 32, 3)],
+    ("options", "group", "stride", "start"),
+    [(LITE0, 5, 32, 15), (LITE0, 7, 32, 31), (LITE0, 7, 16, 15), (LITE2, 5, 32, 3)],
 )
-def test_where_a_cell_looks(options, until, stride, start):
+def test_where_a_cell_looks(options, group, stride, start):
     """Fields by the gradient of a linear copy; "same" padding moves the first centre.
 
     With k // 2 on both sides it would be pixel 0. Each step of Lite0 pads one less on the left:
     1 + 2 + 4 + 8 + 16. Of Lite2's, at 260 pixels, the first two alone meet an even side.
     """
-    net = network(options, until=until, stride=stride, weights=None)
+    net = network(options, groups=[group], stride=stride, weights=None)
     assert net.field.start == start
     linear = as_averages(net)
     side = net.field.size + 8 * net.field.stride
@@ -87,22 +87,22 @@ def as_averages(net):
 
 
 def test_dilated_filters_give_the_cells_between():
-    """At stride 16 every second cell is the published map's, inside the borders."""
-    coarse, fine = network(until=7), network(until=7, stride=16)
+    """At stride 16 every second cell is the published map's; all are centred as group 5's."""
+    coarse, fine = network(groups=[7]), network(groups=[7], stride=16)
     image = coarse.normalize(torch.rand(1, 3, 224, 224))
     with torch.no_grad():
         small, large = coarse.maps(image), fine.maps(image)
     assert (small.shape[-1], large.shape[-1]) == (7, 14)
-    assert torch.allclose(large[..., ::2, ::2], small, atol=1e-4)
+    assert torch.allclose(large[..., 1::2, 1::2], small, atol=1e-4)
 
 
 def test_published_norms_stay_while_training():
     """Their running means are not those of small batches."""
-    net = network(until=3).train()
+    net = network(groups=[3]).train()
     before = net.conv.bn0.running_mean.clone()
     net.maps(torch.rand(2, 3, 64, 64))
     assert torch.equal(net.conv.bn0.running_mean, before)
-    fresh = network(until=3, weights=None).train()
+    fresh = network(groups=[3], weights=None).train()
     fresh.maps(torch.rand(2, 3, 64, 64))
     assert fresh.conv.bn0.running_mean.abs().sum() > 0
 
@@ -110,3 +110,18 @@ def test_published_norms_stay_while_training():
 def test_missing_package_says_what_to_install():
     with pytest.raises(UserError, match="pip install no-such-package"):
         network(package="no-such-package")
+
+
+def test_maps_of_groups_side_by_side():
+    both = network(groups=[5, 7], stride=16)
+    image = torch.rand(1, 3, 96, 96)
+    with torch.no_grad():
+        middle, last = network(groups=[5]).maps(image), network(groups=[7], stride=16).maps(image)
+        torch.testing.assert_close(both.maps(image), torch.cat([middle, last], dim=1))
+    assert both.channels == 112 + 320
+
+
+@pytest.mark.parametrize("groups", [[], [0], [9], [7, 8], [5, 7]])
+def test_groups_that_cannot_be(groups):
+    with pytest.raises(UserError, match=r"backbone\.groups"):
+        network(groups=groups, weights=None)
