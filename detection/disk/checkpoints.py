@@ -31,6 +31,8 @@ class Checkpoint(TypedDict):
         data: the config of the data that it was trained for.
         class_names: in the order of the labels.
         state_dict: its weights.
+        thresholds: by class, the score from which on F1 was best on validation images; of a
+            detector that was validated.
     """
 
     format: int
@@ -39,6 +41,7 @@ class Checkpoint(TypedDict):
     data: dict[str, Any]
     class_names: list[str]
     state_dict: dict[str, Tensor]
+    thresholds: dict[str, float]
 
 
 def save_model(
@@ -47,6 +50,7 @@ def save_model(
     tree: dict[str, Any],
     data: dict[str, Any],
     class_names: list[str],
+    thresholds: dict[str, float] | None = None,
 ) -> None:
     """Write a checkpoint whole; see `Checkpoint`."""
     content: Checkpoint = {
@@ -56,6 +60,7 @@ def save_model(
         "data": data,
         "class_names": list(class_names),
         "state_dict": {k: v.detach().cpu() for k, v in model.state_dict().items()},
+        "thresholds": thresholds or {},
     }
     write_whole(path, content)
 

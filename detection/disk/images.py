@@ -14,7 +14,13 @@ from PIL import Image, UnidentifiedImageError
 from detection.errors import UserError
 
 CACHE_BYTES = 2**30  # of decoded images that a process keeps where nobody says otherwise
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+ORIENTATION = 0x0112  # EXIF's tag
+# quarter turns against the clock, and whether it is mirrored then, for each value of the tag
+TURNS = {
+    2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True),
+    8: (1, False),
+}  # fmt: skip
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -39,6 +45,20 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)
         return np.array(image.convert("RGB"))
+
+
+def read_upright(path: Path) -> NDArray[np.uint8]:
+    """The pixels of a photograph as viewers show it: turned as its EXIF says. See `read_image`.
+
+    Of an animation the first picture. Annotations count pixels in their stored order, so training
+    does not turn.
+    """
+    pixels = read_image(path)
+    with opened(path) as image:
+        turn = image.getexif().get(ORIENTATION, 1)
+    steps, mirror = TURNS.get(turn, (0, False))
+    turned = np.rot90(pixels, steps)
+    return np.ascontiguousarray(turned[:, ::-1] if mirror else turned)
 
 
 def read_reduced(path: Path, side_px: int) -> NDArray[np.uint8]:

@@ -55,7 +55,7 @@ def completed(content: dict[str, Any]) -> dict[str, Any]:
     Args:
         content: with `model` and `data`, if it has them; it is left as it is.
     """
-    result = dict(content)
+    result = {"thresholds": {}, **content} if "state_dict" in content else dict(content)
     search, data = content.get("model", {}).get("search"), content.get("data", {})
     if search and "engine" not in search:  # there was none but OpenCV's
         result["model"] = {**content["model"], "search": {**search, **OPENCV}}

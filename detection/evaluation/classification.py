@@ -50,6 +50,10 @@ class ClassificationEvaluator:
         errors = {name: float(value) for name, value in metric.summary(metric.table()).items()}
         return errors | {"top1_accuracy": 1 - errors["top1_error"]}
 
+    def thresholds(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
+        """None: the best guesses are shown, whatever their scores."""
+        return {}
+
     def result(self, metric: Metric, data: DataModule) -> Result:
         """See `Evaluator.result`."""
         assert isinstance(metric, TopKErrors)

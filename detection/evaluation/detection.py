@@ -1,5 +1,6 @@
 """Detection: average precision, proposals' recall, right, false and missed boxes."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from detection.data.module import DataModule
 from detection.evaluation.evaluator import Result
 from detection.metrics import VOCMeanAveragePrecision
 from detection.metrics.voc_ap import Interpolation, PRCurve
+from detection.metrics.voc_ap import curves_of as curves_of_classes
 from detection.proposals.recall import ProposalRecall
-from detection.report.gallery import COLOURS, Picture, make_gallery
+from detection.report.gallery import COLOURS, Picture, best_f1_score, make_gallery
 from detection.report.media import Media, MediaCurves, MediaImages, MediaTable
 from detection.report.page import BarTable, Card, Gallery, Page, Plots, Shown
 from detection.report.plots import precision_recall
@@ -19,6 +21,7 @@ from detection.report.result_files import DetectionPredictions
 from detection.report.tables import Table, percent
 
 PICTURES = 6  # of each kind in the gallery
+ENOUGH_OBJECTS = 20  # of a class, for a threshold of its own
 CURVE_POINTS = 100  # of a curve for W&B
 NAMES: dict[Interpolation, str] = {"area": "area", "11point": "11 points"}
 BOTH: tuple[Interpolation, ...] = ("area", "11point")
@@ -53,6 +56,19 @@ class DetectionEvaluator:
     def figures(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
         """`map`, under both protocols too, `ap_median`, and `ap/<class>`."""
         return ap_figures(curves_of(metric), class_names, self.interpolation)
+
+    def thresholds(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
+        """From where on each class's F1 is best; that of all together where objects are few."""
+        assert isinstance(metric, VOCMeanAveragePrecision)
+        detections, gt = metric.tables()
+        matched = metric.match(detections, gt)
+        own = curves_of_classes(detections, gt, metric.num_classes, matched)
+        for table in (detections, gt):  # copies of the metric's
+            table[:, 1] = 0
+        (joint,) = curves_of_classes(detections, gt, 1, matched)
+        best = [best_f1_score(c if c.num_gt >= ENOUGH_OBJECTS else joint) for c in own]
+        named = zip(class_names, best, strict=True)
+        return {name: score for name, score in named if math.isfinite(score)}
 
     def result(self, metric: Metric, data: DataModule) -> Result:
         """See `Evaluator.result`."""

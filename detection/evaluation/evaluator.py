@@ -76,6 +76,10 @@ class Evaluator(Protocol):
         """The figures of a metric that has seen some images."""
         ...
 
+    def thresholds(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
+        """For each class the score from which on a prediction is worth showing, if there is one."""
+        ...
+
     def result(self, metric: Metric, data: DataModule) -> Result:
         """All that is shown and kept of a metric that has seen the test images."""
         ...

@@ -35,6 +35,10 @@ class MultiLabelEvaluator:
         """`map`, under both protocols too, `ap_median`, and `ap/<class>`."""
         return ap_figures(curves_of(metric), class_names, self.interpolation)
 
+    def thresholds(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
+        """None: the best guesses are shown, whatever their scores."""
+        return {}
+
     def result(self, metric: Metric, data: DataModule) -> Result:
         """See `Evaluator.result`."""
         assert isinstance(metric, VOCClassificationAP)

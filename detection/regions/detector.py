@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -154,6 +155,10 @@ class RegionDetector(Model):
                 )
             if is_first_process():
                 log.info("%s", recall_report(f"{data.name} {split}", ProposalRecall.of(dataset)))
+
+    def sample(self, image: Tensor, name: str = "", index: int = 0) -> Sample:
+        """See `Model.sample`; with proposals."""
+        return replace(super().sample(image, name, index), proposals=self.propose(image))
 
     def predict(self, batch: Sequence[Sample]) -> list[Detections]:
         """Detections of each image among its proposals, best first."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from detection.data.detection import DetectionSplit
 from detection.disk.images import read_image
 from detection.metrics.voc_ap import MatchedDetections, PRCurve
+from detection.report.drawing import draw_caption
 
 COLOURS = {"right": (34, 160, 84), "false": (222, 57, 57), "missed": (245, 166, 35)}
 SIDE_PX = 420  # longer side of a picture
@@ -141,14 +142,7 @@ def draw_box(canvas: NDArray[np.uint8], shown: Shown, scale: float, name: str) -
     else:
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, LINE_PX, cv2.LINE_AA)
     text = name if np.isnan(shown.score) else f"{name} {shown.score:.2f}"
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)
-    left = min(max(x1, 0), max(canvas.shape[1] - width - 4, 0))
-    top = max(y1 - height - 4, 0)
-    cv2.rectangle(canvas, (left, top), (left + width + 4, top + height + 4), colour, -1)
-    place = (left + 2, top + height + 1)
-    cv2.putText(
-        canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA
-    )
+    draw_caption(canvas, (x1, y1), text, colour)
 
 
 def dashes(

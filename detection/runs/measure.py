@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +26,13 @@ class Measured:
         figures: of the evaluator; none where the split has no images.
         seconds: that it took.
         result: of a test, in the first process.
+        thresholds: of each class, the score from which on a prediction is worth showing.
     """
 
     figures: dict[str, float]
     seconds: float = 0.0
     result: Result | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
 
 
 def measure(
@@ -52,4 +54,4 @@ def measure(
     start = time.monotonic()
     run = trainer.test if split == "test" else trainer.validate
     run(stage, verbose=False)
-    return Measured(stage.figures, time.monotonic() - start, stage.result)
+    return Measured(stage.figures, time.monotonic() - start, stage.result, stage.thresholds)

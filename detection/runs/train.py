@@ -92,7 +92,8 @@ def train_once(config: Config, run_dir: Path, loggers: Sequence[Logger] = ()) ->
     if not is_first_process():
         return {}
     for folder, model in models.items():
-        save_model(folder / NAME, model, tree, config["data"], data.class_names)
+        names, thresholds = data.class_names, validated.thresholds
+        save_model(folder / NAME, model, tree, config["data"], names, thresholds)
     return write_result(run_dir, whole, tested, validated, dict(seconds), config, loggers)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detection.combine.nms import Combination, concatenate
 from detection.data.module import DataModule
@@ -56,6 +56,10 @@ class Ensemble(Model):
     def prepare(self, data: DataModule) -> None:
         """Once for all members."""
         self.first.prepare(data)
+
+    def sample(self, image: Tensor, name: str = "", index: int = 0) -> Sample:
+        """Once for all members."""
+        return self.first.sample(image, name, index)
 
     def interface(self) -> dict[str, object]:
         """That of its members."""

@@ -40,6 +40,13 @@ class Model(nn.Module):
         """
         data.transform = self.transform
 
+    def sample(self, image: Tensor, name: str = "", index: int = 0) -> Sample:
+        """What `predict` takes, of a (3, H, W) uint8 RGB image of no data set.
+
+        Threads may call it side by side. Region detectors look for proposals here.
+        """
+        return self.transform(Sample(image, {}, name, index))
+
     def predict(self, batch: Sequence[Sample]) -> list[Prediction]:
         """A prediction for each sample that `transform` made."""
         raise TypeError(f"{type(self).__name__} does not say how it predicts")

@@ -34,6 +34,7 @@ class Stage(pl.LightningModule):
     Attributes:
         result: what the last test came to, in the first process; None before.
         figures: the evaluator's figures of the last validation or test, in every process.
+        thresholds: the evaluator's, of the last validation, in every process.
     """
 
     name = "test"
@@ -49,6 +50,7 @@ class Stage(pl.LightningModule):
         self.test_metric = evaluator.metric(model.num_classes)
         self.result: Result | None = None
         self.figures: dict[str, float] = {}
+        self.thresholds: dict[str, float] = {}
 
     # What a subclass says
 
@@ -123,6 +125,7 @@ class Stage(pl.LightningModule):
             return
         with self.val_metric.sync_context():
             self.figures = self.evaluator.figures(self.val_metric, self.data.class_names)
+            self.thresholds = self.evaluator.thresholds(self.val_metric, self.data.class_names)
         self.val_metric.reset()
         headline = self.evaluator.headline
         learning = self.trainer.state.fn == TrainerFn.FITTING

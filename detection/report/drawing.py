@@ -1,0 +1,64 @@
+"""Boxes and their captions on a picture."""
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+WHITE = (255, 255, 255)
+SMALL = 0.36  # size of a caption in a picture of 420 pixels
+GOLDEN = 0.618  # of the circle of colours, from one class to the next: neighbours differ most
+
+Colour = tuple[int, int, int]
+
+
+def class_colour(label: int) -> Colour:
+    """A colour of its own for a class, dark enough for white letters."""
+    red, green, blue = colorsys.hsv_to_rgb((0.6 + label * GOLDEN) % 1, 0.75, 0.8)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_caption(
+    canvas: NDArray[np.uint8], corner: tuple[int, int], text: str, colour: Colour,
+    size: float = SMALL,
+) -> None:  # fmt: skip
+    """Letters on a ground of a colour, above a box's corner as far as there is room."""
+    thickness = max(1, round(size))
+    (width, height), _ = cv2.getTextSize(text, FONT, size, thickness)
+    left = min(max(corner[0], 0), max(canvas.shape[1] - width - 4, 0))
+    top = max(corner[1] - height - 4, 0)
+    cv2.rectangle(canvas, (left, top), (left + width + 4, top + height + 4), colour, -1)
+    place = (left + 2, top + height + 1)
+    cv2.putText(canvas, text, place, FONT, size, WHITE, thickness, cv2.LINE_AA)
+
+
+def draw_detections(
+    pixels: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    labels: Sequence[int],
+    captions: Sequence[str],
+) -> NDArray[np.uint8]:
+    """A copy of an (H, W, 3) image with boxes (K, 4), lines and letters as large as it needs.
+
+    The first, which is the best, lies on top.
+    """
+    canvas = pixels.copy()
+    unit = max(1.0, max(canvas.shape[:2]) / 640)
+    for box, label, caption in reversed(list(zip(boxes, labels, captions, strict=True))):
+        x1, y1, x2, y2 = (round(float(v)) for v in box)
+        colour = class_colour(label)
+        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, round(2 * unit), cv2.LINE_AA)
+        draw_caption(canvas, (x1, y1), caption, colour, 0.45 * unit)
+    return canvas
+
+
+def fitted(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """An image whose longer side is at most so long."""
+    longer = max(pixels.shape[:2])
+    if longer <= side_px:
+        return pixels
+    size = [max(1, round(side * side_px / longer)) for side in (pixels.shape[1], pixels.shape[0])]
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)

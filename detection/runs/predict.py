@@ -1,0 +1,88 @@
+"""The options of `detection.predict`; the course, which needs torch, is imported late."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+
+from detection.config.command import run
+from detection.config.help import asks_for_help, options_help
+from detection.config.names import did_you_mean
+from detection.errors import UserError
+
+USAGE = "python -m detection.predict ckpt=RUN images=FOLDER out=FOLDER [OPTION=VALUE ...]"
+CHOICES = {"on_error": ("skip", "stop"), "precision": (None, "float32", "bfloat16")}
+
+
+@dataclass
+class PredictOptions:
+    """The options of the command line.
+
+    Attributes:
+        ckpt: a run's folder, or its model.ckpt; [a,b]: several models as one.
+        images: a folder (those below it count), a file, or a pattern such as 'photos/*.jpg'.
+        out: folder of what is written: pictures, predictions.csv, detections.json, index.html.
+        threshold: least score that counts; null: for each class that of its best F1 on validation.
+        batch_size: images that a classifier looks at together; null: 16.
+        num_workers: threads that decode images and look for proposals.
+        device: cpu or cuda; null: a GPU where there is one.
+        precision: float32 or bfloat16; null: as the model was made.
+        on_error: of a bad image: "skip", which lists it at the end, or "stop".
+    """
+
+    ckpt: Any = MISSING
+    images: str = MISSING
+    out: str = MISSING
+    threshold: float | None = None
+    batch_size: int | None = None
+    num_workers: int = 2
+    device: str | None = None
+    precision: str | None = None
+    on_error: str = "skip"
+
+
+def read_options(words: Sequence[str]) -> PredictOptions:
+    """The options of a command line.
+
+    Raises:
+        UserError: one is missing, unknown, or of a wrong value.
+    """
+    known = OmegaConf.structured(PredictOptions)
+    names = [str(name) for name in known]
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in names or not value:
+            raise UserError(
+                f"there is no option '{word}'{did_you_mean(name, names)}; options: "
+                f"{'=, '.join(names)}="
+            )
+    given = OmegaConf.merge(known, OmegaConf.from_dotlist(list(words)))
+    missing = sorted(OmegaConf.missing_keys(given))
+    if missing:
+        raise UserError(f"{missing[0]}= must be given; {USAGE}")
+    options: Any = OmegaConf.to_object(given)
+    for key, choices in CHOICES.items():
+        if (value := getattr(options, key)) not in choices:
+            raise UserError(f"{key}={value}: choose {' or '.join(c for c in choices if c)}")
+    if options.num_workers < 1 or (options.batch_size or 1) < 1:
+        raise UserError("batch_size= and num_workers= must be at least 1")
+    return options
+
+
+def main() -> None:
+    """The command."""
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    if asks_for_help(sys.argv[1:]):
+        print(options_help(USAGE, PredictOptions))
+        return
+
+    def course() -> None:
+        options = read_options(sys.argv[1:])
+        from detection.runs.prediction import predict
+
+        predict(options)
+
+    run(course)
