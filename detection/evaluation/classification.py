@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from detection.data.module import DataModule
 from detection.disk.images import read_reduced
 from detection.evaluation.evaluator import Result
-from detection.metrics.top_k import TopKErrors
+from detection.metrics.top_k import TOP, TopKErrors
 from detection.report.media import Media, MediaImages, MediaTable
 from detection.report.page import BarTable, Card, Gallery, Page, Plots, Shown, SmallTable
 from detection.report.plots import STYLE, svg
@@ -24,14 +24,7 @@ PICTURE_PX = 240  # shorter side of a picture
 MAX_CELLS = 100  # classes along a side of the confusion plot
 MOST_NAMES = 20  # of them that have room for their names
 
-TABLE = Table(
-    "test images, %",
-    [
-        ("top-1 error", "test/top1_error"),
-        ("top-5 error", "test/top5_error"),
-        ("accuracy", "test/top1_accuracy"),
-    ],
-)
+MOST_FIGURES = 200  # classes that have figures of their own
 
 
 class ClassificationEvaluator:
@@ -44,10 +37,12 @@ class ClassificationEvaluator:
         return TopKErrors(num_classes)
 
     def figures(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
-        """`top1_error`, `top5_error`, `top1_accuracy`."""
+        """`top1_error`, `top1_accuracy`, and where more than five classes are, `top5_error`."""
         assert isinstance(metric, TopKErrors)
         # not `compute`, which gathers: the caller has gathered
         errors = {name: float(value) for name, value in metric.summary(metric.table()).items()}
+        if len(class_names) <= TOP:
+            del errors["top5_error"]  # it is 0
         return errors | {"top1_accuracy": 1 - errors["top1_error"]}
 
     def thresholds(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
@@ -59,7 +54,8 @@ class ClassificationEvaluator:
         assert isinstance(metric, TopKErrors)
         table, split, names = metric.table(), data.split("test"), data.class_names
         confusion = metric.confusion(table)
-        figures = self.figures(metric, names)
+        errors = self.figures(metric, names)
+        figures = errors | class_figures(confusion, names)
         images = [split.image_id(i) for i in table["image_ids"].tolist()]
         rows, pairs = class_rows(confusion, names), confused_pairs(confusion, names)
         gallery = gallery_of(table, data)
@@ -68,8 +64,9 @@ class ClassificationEvaluator:
         page = Page(
             f"{data.name}: {len(images)} test images, {len(names)} classes",
             [
-                Card(f"{percent(figures[f'top{k}_error'])} %", f"top-{k} error", is_main=True)
-                for k in (1, 5)
+                Card(f"{percent(errors[f'top{k}_error'])} %", f"top-{k} error", is_main=True)
+                for k in (1, TOP)
+                if f"top{k}_error" in errors
             ],
             [
                 BarTable("Error of each class", ("class", "top-1 error, %", "images"),
@@ -88,7 +85,26 @@ class ClassificationEvaluator:
             ),
         ]
         predictions = GuessPredictions(table, confusion, images, list(names))
-        return Result(figures, TABLE, predictions, page, media)
+        return Result(figures, error_table(errors), predictions, page, media)
+
+
+def error_table(errors: dict[str, float]) -> Table:
+    """What a person sees at once."""
+    rows = {"top1_error": "top-1 error", "top5_error": "top-5 error", "top1_accuracy": "accuracy"}
+    listed = [(text, f"test/{name}") for name, text in rows.items() if name in errors]
+    return Table("test images, %", [*listed])
+
+
+def class_figures(confusion: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """`recall/<class>` and `support/<class>`, its number of test images, of each that has some.
+
+    Nothing where there are very many classes.
+    """
+    if len(names) > MOST_FIGURES:
+        return {}
+    rows = class_rows(confusion, names)
+    recall = {f"recall/{name}": 1 - error for name, error, _ in rows}
+    return recall | {f"support/{name}": float(images) for name, _, images in rows}
 
 
 def gallery_of(table: dict[str, Tensor], data: DataModule) -> dict[str, list[Shown]]:

@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 
 from detection.disk.files import read_json, write_json
-from detection.evaluation.classification import TABLE
+from detection.evaluation.classification import error_table
 from detection.report.page import BarTable, Card, Page, write_page
 from detection.report.tables import percent
 from detection.runs.report import tell_loggers
@@ -56,7 +56,8 @@ def run_on_splits(
         return {}
     figures = mean_and_spread(list(found.values()))
     write_json(run_dir / "metrics.json", figures)
-    log.info("mean of %d splits\n%s", len(found), TABLE.text(figures))
+    table = error_table({key.removeprefix("test/"): value for key, value in figures.items()})
+    log.info("mean of %d splits\n%s", len(found), table.text(figures))
     write_page(run_dir, page_of(found, figures), figures, config)
     tell_loggers(loggers, figures)
     log.info("report: %s", run_dir / "report" / "index.html")

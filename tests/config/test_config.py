@@ -48,7 +48,7 @@ def test_every_choice_composes_and_instantiates(choice, tmp_path):
         model = build_foreign_model(model_tree(config), 3)
     assert isinstance(model, Model)
     assert model.tasks == tuple(config["model"]["tasks"])
-    for stage in config["model"]["stages"].values():
+    for stage in filter(None, config["model"]["stages"].values()):  # null leaves one out
         assert callable(build(stage).stage)
     trainer = {**config["trainer"], "accelerator": "cpu", "precision": "32-true"}
     build({**trainer, "logger": False, "enable_progress_bar": False})

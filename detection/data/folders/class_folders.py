@@ -95,12 +95,12 @@ def first_folder(root: Path, names: Sequence[str]) -> Path:
     raise UserError(f"{root}: looked for a folder {' or '.join(names)}, found {found}")
 
 
-def image_names(folder: Path) -> list[str]:
-    """Names of the images in a folder, sorted."""
+def image_names(folder: Path, tell: bool = True) -> list[str]:
+    """Names of the images in a folder, sorted; what is left out is told."""
     with os.scandir(folder) as entries:
         found = sorted((entry.name, entry.is_file()) for entry in entries)
     images = [name for name, file in found if file and name.lower().endswith(IMAGE_SUFFIXES)]
-    if len(images) < len(found):
+    if tell and len(images) < len(found):
         others = sorted({name for name, _ in found} - set(images))
         log.warning(
             "%s: %d files or folders are no images (%s), such as %s: left out",
