@@ -76,6 +76,5 @@ def warn_without_weights(config: dict[str, Any]) -> None:
         log.warning(
             "the backbone has no pre-trained weights: it learns from this data only, in a "
             "stage of its own. On a few hundred photographs expect a small part of the published "
-            "accuracy; "
-            "backbone=alexnet backbone.weights=imagenet starts from ImageNet"
+            "accuracy; backbone=efficientnet_lite0 starts from ImageNet, offline"
         )

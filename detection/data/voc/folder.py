@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
+from detection.data.folders.recognise import suggestion
 from detection.data.splits import stratified_split
 from detection.data.voc.annotation import VOCAnnotation, read_annotation
 from detection.disk.images import IMAGE_SUFFIXES
@@ -27,7 +29,7 @@ class VOCFolder:
             if not folder.is_dir():
                 raise UserError(
                     f"folder {folder} is missing: data.root= must name a folder that holds "
-                    "JPEGImages and Annotations"
+                    f"JPEGImages and Annotations{suggestion(root) if root.is_dir() else ''}"
                 )
         self.root = root
         self.images = {
@@ -112,8 +114,26 @@ class VOCFolder:
         return ids
 
 
+class Listed(Protocol):
+    """A folder with named lists of images."""
+
+    lists: Any
+
+    def annotated(self) -> list[str]:
+        """Ids of all annotated images."""
+        ...
+
+    def annotation(self, image_id: str) -> VOCAnnotation:
+        """What is known of an image."""
+        ...
+
+    def ids(self, name: str, /) -> list[str]:
+        """Ids of a list."""
+        ...
+
+
 def split_ids(
-    folder: VOCFolder,
+    folder: Listed,
     named: Mapping[str, str | None],
     fractions: Mapping[str, float],
     seed: int,
@@ -145,7 +165,7 @@ def split_ids(
     return ids
 
 
-def first_of(names: Sequence[str], folder: VOCFolder) -> str:
+def first_of(names: Sequence[str], folder: Listed) -> str:
     """The first of some lists that the folder has; the first of all where it has none."""
     return next((name for name in names if name in folder.lists), names[0])
 
