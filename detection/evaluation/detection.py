@@ -80,8 +80,9 @@ class DetectionEvaluator:
         recall = ProposalRecall.of(split) if split.store is not None else None
         return Result(
             figures,
-            ap_table(figures, names, [n for n, c in zip(names, curves, strict=True)
-                                      if c.num_gt and not len(c.scores)]),
+            ap_table(figures, names, self.interpolation,
+                     [n for n, c in zip(names, curves, strict=True)
+                      if c.num_gt and not len(c.scores)]),
             DetectionPredictions(*tables, split.image_ids, list(names)),
             self._page(figures, curves, gallery, data, recall),
             media_of(figures, curves, gallery, names),
@@ -158,18 +159,23 @@ def ap_figures(
 
 
 def ap_table(
-    figures: dict[str, float], class_names: Sequence[str], undetected: Sequence[str] = ()
+    figures: dict[str, float],
+    class_names: Sequence[str],
+    interpolation: Interpolation,
+    undetected: Sequence[str] = (),
 ) -> Table:
     """AP of each class and the means.
 
     Args:
         figures: see `ap_figures`.
         class_names: C names.
+        interpolation: of the headline.
         undetected: those that have objects in the test images, and of which nothing was detected.
     """
     rows: list[tuple[str, str] | None] = [(name, f"test/ap/{name}") for name in class_names]
-    rows += [None, ("mean", "test/map"), ("mean, area", "test/map_area")]
-    rows += [("mean, 11 points", "test/map_11point"), ("median", "test/ap_median")]
+    other = next(name for name in BOTH if name != interpolation)
+    rows += [None, (f"mean, {NAMES[interpolation]}", "test/map")]
+    rows += [(f"mean, {NAMES[other]}", f"test/map_{other}"), ("median", "test/ap_median")]
     absent = [name for name in class_names if np.isnan(figures[f"ap/{name}"])]
     remarks = []
     if absent:

@@ -64,4 +64,4 @@ class MultiLabelEvaluator:
         table = metric.table()
         images = [split.image_id(i) for i in table["image_ids"].tolist()]
         predictions = ScorePredictions(table["scores"], table["labels"], images, list(names))
-        return Result(figures, ap_table(figures, names), predictions, page)
+        return Result(figures, ap_table(figures, names, self.interpolation), predictions, page)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Scoring = Literal["svm", "softmax"]
 CLASSIFIER, SVM, BOX_REGRESSOR = "classifier", "svm", "box_regressor"
+LITTLE_RECALL = 0.8  # at IoU 0.5
 MIN_SCORES: dict[str, float] = {"svm": -1.5, "softmax": 0.001}
 
 
@@ -154,7 +155,7 @@ class RegionDetector(Model):
                     partial(open_store, data.cache, name, search=self.search, threads=data.threads)
                 )
             if is_first_process():
-                log.info("%s", recall_report(f"{data.name} {split}", ProposalRecall.of(dataset)))
+                tell_recall(f"{data.name} {split}", ProposalRecall.of(dataset), bool(published))
 
     def sample(self, image: Tensor, name: str = "", index: int = 0) -> Sample:
         """See `Model.sample`; with proposals."""
@@ -247,3 +248,15 @@ class RegionDetector(Model):
         # whatever the scores read: regression is from pool5 (R-CNN, appendix C)
         deltas = self.head(pooled, BOX_REGRESSOR).float().reshape(-1, self.num_classes, 4)
         return clip_boxes_to_image(decode(boxes[:, None], deltas), size)
+
+
+def tell_recall(name: str, recall: ProposalRecall, published: bool) -> None:
+    """Log what the proposals cover; a warning where it is little, with what may help."""
+    log.info("%s", recall_report(name, recall))
+    if recall.at(0.5) < LITTLE_RECALL and not published:
+        log.warning(
+            "the proposals of %s cover %.0f %% of the objects only, and no detector finds the "
+            "others: try a smaller model.search.min_side_px (small objects), a larger "
+            "model.search.max_side_px (large pictures), or model.search.mode=quality",
+            name, 100 * recall.at(0.5),
+        )  # fmt: skip

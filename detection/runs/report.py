@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from detection.disk.checkpoints import NAME
 from detection.disk.files import write_json
 from detection.report.media import log_media
 from detection.report.page import Plots, write_page
@@ -57,6 +58,11 @@ def write_result(
         if isinstance(logger, WandbLogger):
             log_media(logger, result.media, "test")
     log.info("report: %s", run_dir / "report" / "index.html")
+    if (run_dir / NAME).is_file():
+        log.info(
+            "on photographs of your own: python -m detection.predict ckpt=%s images=FOLDER "
+            "out=FOLDER; on other data: python evaluate.py ckpt=%s data=...", run_dir, run_dir,
+        )  # fmt: skip
     return figures
 
 

@@ -47,10 +47,12 @@ def test_boxes_are_judged_as_the_figures_are():
 def test_table_shows_the_published_figure_beside_the_measured_one():
     figures = {"map": 0.5, "map_area": 0.51, "map_11point": 0.5, "ap/cat": 0.5, "ap_median": 0.5}
     measured = {f"test/{name}": value for name, value in figures.items()}
-    text = ap_table(figures, ["cat"]).text({**measured, "published/test/map": 0.592})
+    table = ap_table(figures, ["cat"], "11point")
+    text = table.text({**measured, "published/test/map": 0.592})
     assert "published" in text
     assert "59.2" in text
-    assert "published" not in ap_table(figures, ["cat"]).text(measured)
+    assert text.count("mean") == 2  # one of each protocol
+    assert "published" not in table.text(measured)
 
 
 def test_table_tells_which_classes_are_left_out_and_which_count_as_nothing():
@@ -58,8 +60,8 @@ def test_table_tells_which_classes_are_left_out_and_which_count_as_nothing():
                "ap/cat": 0.5, "ap/cow": 0.0, "ap/dog": float("nan")}  # fmt: skip
     measured = {f"test/{name}": value for name, value in figures.items()}
     names = ["cat", "cow", "dog"]
-    text = " ".join(ap_table(figures, names, ["cow"]).text(measured).split())
+    text = " ".join(ap_table(figures, names, "area", ["cow"]).text(measured).split())
     assert "mean over 2 of 3 classes; no object in the test images of dog" in text
     assert "nothing was detected of 1 classes, which count as 0" in text
     assert text.endswith("cow")
-    assert "classes" not in ap_table(figures | {"ap/dog": 0.0}, names).text(measured)
+    assert "classes" not in ap_table(figures | {"ap/dog": 0.0}, names, "area").text(measured)
