@@ -54,6 +54,12 @@ class RegionFeatures(Protocol):
         """Features (R, out_features) of (R, 4) boxes."""
         ...
 
+    def distinct(
+        self, prepared: list[Tensor], boxes: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Of (R, 4) boxes those (D,) whose features differ, and which of them (R,) each has."""
+        ...
+
 
 class RegionDetector(Model):
     """Proposals → features → SVM (or softmax) scores and regressed boxes → detections.
@@ -212,9 +218,12 @@ class RegionDetector(Model):
         if len(boxes) == 0:
             return no_detections(image.device)
         with self.autocast(image.device):
-            pooled = self.regions.pool(self.regions.prepare(image), boxes, size)  # (R, D)
-            scores = self.score(pooled)  # (R, C)
-            moved = self.move(pooled, boxes, size)  # (R, C, 4)
+            prepared = self.regions.prepare(image)
+            # what several boxes share is pooled, and goes through the layers, once
+            rows, which = self.regions.distinct(prepared, boxes, size)
+            pooled = self.regions.pool(prepared, boxes[rows], size)
+            scores = self.score(pooled)[which]  # (R, C)
+            moved = self.move(pooled, which, boxes, size)  # (R, C, 4)
         # a box may stay for several classes: pairs, not each box's best class
         region, label = torch.nonzero(scores > self.min_scores[self.scored_by], as_tuple=True)
         score = scores[region, label].float()
@@ -241,12 +250,19 @@ class RegionDetector(Model):
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 would make ties
             return self.head.output(SVM)(features)  # type: ignore[no-any-return]
 
-    def move(self, pooled: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """(R, C, 4) boxes, regressed for each class and clipped to the image."""
+    def move(self, pooled: Tensor, which: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """(R, C, 4) boxes, regressed for each class and clipped to the image.
+
+        Args:
+            pooled: (D, out_features).
+            which: (R,) whose of them each box has.
+            boxes: (R, 4).
+            size: height and width of the image.
+        """
         if not self.is_fitted[1]:
             return boxes[:, None].expand(-1, self.num_classes, -1)
         # whatever the scores read: regression is from pool5 (R-CNN, appendix C)
-        deltas = self.head(pooled, BOX_REGRESSOR).float().reshape(-1, self.num_classes, 4)
+        deltas = self.head(pooled, BOX_REGRESSOR).float().reshape(-1, self.num_classes, 4)[which]
         return clip_boxes_to_image(decode(boxes[:, None], deltas), size)
 
 

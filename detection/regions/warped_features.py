@@ -244,6 +244,13 @@ class WarpedFeatures(nn.Module):
         """The (3, H, W) image itself: there is nothing that its regions share."""
         return [image]
 
+    def distinct(
+        self, prepared: list[Tensor], boxes: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Every box is an image of its own."""
+        rows = torch.arange(len(boxes), device=boxes.device)
+        return rows, rows
+
     def pool(self, prepared: list[Tensor], boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Features (R, out_features) of windows, channels first.
 

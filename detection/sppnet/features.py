@@ -103,23 +103,45 @@ class SPPFeatures(nn.Module):
             boxes: (R, 4) half-open xyxy in pixels of the original image.
             size: height and width of that image.
         """
-        boxes = boxes.to(prepared[0].device)
-        scales = self.actual_scales(size)
-        chosen = choose_scales(boxes, min(size), scales, self.target_px, self.scale_rule)
-        sides = torch.tensor(scales, device=boxes.device)[chosen]
-        pixels = scale_boxes(boxes, min(size), sides)
+        chosen, windows = self.windows(prepared, boxes, size)
         pooled = prepared[0].new_empty(len(boxes), self.out_features)
         for index, grid in enumerate(prepared):  # a map for each scale, at most five
             mine = chosen == index
             if not mine.any():
                 continue
-            shape = (grid.shape[0], grid.shape[1])
-            windows = windows_on_map(pixels[mine], self.backbone.field, self.shrink_px, shape)
-            bins = pool_windows(grid, windows, self.levels)
+            bins = pool_windows(grid, windows[mine], self.levels)
             if mine.all():  # one scale: no copy
                 return bins.flatten(1)
             pooled[mine] = bins.flatten(1)
         return pooled
+
+    def windows(
+        self, prepared: Prepared, boxes: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """The scale (R,) at which each box is read, and its cells (R, 4) on that scale's map."""
+        boxes = boxes.to(prepared[0].device)
+        scales = self.actual_scales(size)
+        chosen = choose_scales(boxes, min(size), scales, self.target_px, self.scale_rule)
+        sides = torch.tensor(scales, device=boxes.device)[chosen]
+        pixels = scale_boxes(boxes, min(size), sides)
+        cells = torch.empty(len(boxes), 4, dtype=torch.long, device=boxes.device)
+        for index, grid in enumerate(prepared):
+            mine, shape = chosen == index, (grid.shape[0], grid.shape[1])
+            cells[mine] = windows_on_map(pixels[mine], self.backbone.field, self.shrink_px, shape)
+        return chosen, cells
+
+    def distinct(
+        self, prepared: Prepared, boxes: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """See `RegionFeatures`: boxes that fall on the same cells of a map have one feature."""
+        chosen, cells = self.windows(prepared, boxes, size)
+        key = chosen.long()
+        for column in cells.unbind(dim=1):  # a map has fewer than 4,096 cells a side
+            key = key * 4096 + column
+        values, which = key.unique(return_inverse=True)
+        rows = torch.arange(len(key), device=key.device)
+        first = rows.new_full((len(values),), len(key)).scatter_reduce(0, which, rows, "amin")
+        return first, which
 
     def forward(self, images: Tensor, windows: Tensor) -> Tensor:
         """Features (R, out_features) of windows in images of one size, with a gradient.

@@ -99,9 +99,11 @@ def test_learnt_regression_moves_boxes():
     detector.head.output(BOX_REGRESSOR).bias.data[4] = 0.5  # class 1, dx
     boxes = torch.tensor([[10.0, 10, 30, 30]])
     pooled = torch.rand(1, detector.features.out_features)
-    assert torch.equal(detector.move(pooled, boxes, (100, 100)), boxes.expand(1, 3, 4))
+    assert torch.equal(
+        detector.move(pooled, torch.tensor([0]), boxes, (100, 100)), boxes.expand(1, 3, 4)
+    )
     detector.is_fitted[1] = True
-    moved = detector.move(pooled, boxes, (100, 100))[0]
+    moved = detector.move(pooled, torch.tensor([0]), boxes, (100, 100))[0]
     assert moved.tolist() == [[10, 10, 30, 30], [20, 10, 40, 30], [10, 10, 30, 30]]
 
 

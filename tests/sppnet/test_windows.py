@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import oracle
+from small_spp import small
 
 from detection.backbones.backbone import ReceptiveField
+from detection.sppnet.features import SPPFeatures
 from detection.sppnet.windows import choose_scales, scale_boxes, windows_on_map
 
 ZF5 = ReceptiveField(stride=16, size=139, start=20.0)
@@ -73,3 +75,19 @@ def test_windows_are_never_empty_and_never_leave_the_map():
 def test_image_of_one_pixel():
     got = scale_boxes(torch.tensor([[0.0, 0, 1, 1]]), 1, torch.tensor([688]))
     assert got.tolist() == [[0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("scales", [(120,), (100, 160, 240)])
+def test_boxes_on_the_same_cells_share_a_feature(scales):
+    """What is pooled once is what each box's own pooling gives."""
+    torch.manual_seed(0)
+    features = SPPFeatures(small(), levels=(2, 1), scales_px=scales).eval()
+    image = torch.randint(0, 255, (3, 90, 130), dtype=torch.uint8)
+    low = torch.rand(400, 2) * torch.tensor([90.0, 50.0])
+    boxes = torch.cat([low, low + 20 + torch.rand(400, 2) * 18], dim=1)
+    prepared = features.prepare(image)
+    rows, which = features.distinct(prepared, boxes, (90, 130))
+    assert len(rows) < 380
+    every = features.pool(prepared, boxes, (90, 130))
+    assert torch.equal(features.pool(prepared, boxes[rows], (90, 130))[which], every)
+    assert len(every.unique(dim=0)) <= len(rows)
