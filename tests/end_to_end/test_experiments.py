@@ -94,5 +94,6 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
     figures = read_json(run_dir / "metrics.json")
     for key, value in cfg.published.items():
         assert figures[f"published/{key}"] == value
-        assert key in figures
+        # of three fake classes there is no top-5 error
+        assert key in figures or key == "test/top5_error"
     assert (run_dir / "report" / "index.html").is_file()
