@@ -112,6 +112,7 @@ def test_a_command_runs(command, trees, finished, paths, tmp_path):
         module, *rest = shlex.split(command)[1:]
         rest = [w.replace("runs/<run>", str(finished / "classifier"))
                 .replace("FOLDER", str(tmp_path / "images"))
+                .replace("out=found", f"out={tmp_path / 'found'}")
                 .replace("features.npz", str(tmp_path / "features.npz")) for w in rest]  # fmt: skip
         run("-m", module, *rest)
         assert "extract" not in module or Path(tmp_path / "features.npz").is_file()
