@@ -32,6 +32,12 @@ UNREADABLE = "image {} cannot be decoded ({}): replace the file, or take it off 
 MISSING = "image {} is missing: restore it, or take it off its list"
 
 
+def images_below(folder: Path) -> list[Path]:
+    """All image files of a folder and of those in it, by their suffix, sorted."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in found if p.is_file())
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The pixels of an image file, (H, W, 3) RGB, whatever its mode (grey, CMYK, palette, 16 bits).
 

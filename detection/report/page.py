@@ -174,7 +174,12 @@ def version_of(package: str) -> str:
 
 def write_picture(run_dir: Path, name: str, pixels: NDArray[np.uint8]) -> None:
     """Write a picture of the report as a file of its own."""
-    with replacing(run_dir / "report" / "pictures" / f"{name}.jpg") as temporary:
+    write_jpeg(run_dir / "report" / "pictures" / f"{name}.jpg", pixels)
+
+
+def write_jpeg(file: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write an (H, W, 3) RGB array as a JPEG file, whole."""
+    with replacing(file) as temporary:
         temporary.write_bytes(jpeg(pixels))
 
 

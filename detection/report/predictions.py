@@ -65,7 +65,7 @@ def write_predictions(
         loader=PackageLoader("detection.report", "templates"), autoescape=select_autoescape()
     )
     page = environment.get_template("predictions.html").render(
-        title=out.name, said=said, records=good, wrong=[r for r in records if r.error],
+        title=out.name, subtitle=said, records=good, wrong=[r for r in records if r.error],
         counts=Counter(row[0] for record in good for row in record.found).most_common(),
         is_detection=task == "detection", picture_of=picture_of, caption=caption,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Tests the model of a checkpoint, or an ensemble of several, on its own or on other data."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +35,7 @@ def evaluate(cfg: DictConfig) -> float:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     begin(config, run_dir)
     names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
-    contents = [read_checkpoint(name) for name in names]
-    if any(c["class_names"] != contents[0]["class_names"] for c in contents):
-        raise UserError("ckpt= names models of different classes")
+    contents = read_all(names)
     if config.get("data"):
         contents = [without_published_boxes(c, config["data"]["name"]) for c in contents]
     config["data"] = data_config(config, contents[0])
@@ -61,6 +60,18 @@ def evaluate(cfg: DictConfig) -> float:
             return 0.0
         write_result(run_dir, model, tested, Measured({}), {}, config, loggers)
     return tested.figures[evaluator.headline]
+
+
+def read_all(names: Sequence[str | Path]) -> list[Checkpoint]:
+    """Checkpoints of models for the same classes.
+
+    Raises:
+        UserError: they are of different classes, or one cannot be read.
+    """
+    contents = [read_checkpoint(name) for name in names]
+    if any(c["class_names"] != contents[0]["class_names"] for c in contents):
+        raise UserError("ckpt= names models of different classes")
+    return contents
 
 
 def without_published_boxes(content: Checkpoint, data: str) -> Checkpoint:

@@ -13,7 +13,7 @@ from omegaconf import MISSING, OmegaConf
 
 from detection.config.command import run
 from detection.config.help import asks_for_help, options_help
-from detection.disk.images import IMAGE_SUFFIXES
+from detection.disk.images import images_below
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -86,8 +86,7 @@ def image_files(folder: Path) -> list[Path]:
     """All images of a folder, sorted."""
     if not folder.is_dir():
         raise UserError(f"images={folder}: there is no such folder")
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    files = sorted(p for p in found if p.is_file())
+    files = images_below(folder)
     if not files:
         raise UserError(f"images={folder} holds no image")
     return files

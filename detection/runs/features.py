@@ -19,6 +19,7 @@ from detection.disk.files import replacing
 from detection.disk.images import read_reduced
 from detection.errors import UserError
 from detection.overfeat.dense import dense_activations
+from detection.runs.predictor import usable_device
 
 AFTER_POOLING = ("pool5", "fc6", "fc7", "logits")
 
@@ -31,12 +32,7 @@ def load_classifier(ckpt: str, device: str | None, side_px: int | None) -> tuple
     if "classification" not in model.tasks:
         raise UserError(f"ckpt={ckpt} is a detector: features of images come from a classifier")
     classifier: Classifier = model
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        classifier.to(device).eval()
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device={device} cannot be used ({reason}): choose cpu or cuda") from None
+    classifier.to(usable_device(device)).eval()
     return classifier, side_px or classifier.side_px
 
 

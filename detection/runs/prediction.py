@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from detection.data.samples import Sample
 from detection.disk.checkpoints import find_checkpoint
 from detection.disk.files import write_text
-from detection.disk.images import IMAGE_SUFFIXES, read_upright
+from detection.disk.images import IMAGE_SUFFIXES, images_below, read_upright
 from detection.errors import UserError
 from detection.report.drawing import draw_detections, fitted
-from detection.report.page import jpeg
+from detection.report.page import write_jpeg
 from detection.report.predictions import Record, picture_of, write_predictions
 from detection.runs.predict import PredictOptions
 from detection.runs.predictor import MOST, Found, Predictor
@@ -166,14 +166,8 @@ def draw(
         boxes = boxes * (shown.shape[1] / pixels.shape[1])
         labels = [class_names.index(f.name) for f in found]
         shown = draw_detections(shown, boxes, labels, [f"{f.name} {f.score:.2f}" for f in found])
-        write_picture(out / "pictures" / picture_of(name), shown)
-    write_picture(out / "thumbnails" / picture_of(name), fitted(shown, THUMBNAIL_PX))
-
-
-def write_picture(file: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a JPEG; it may be written again, so it need not be whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(jpeg(pixels))
+        write_jpeg(out / "pictures" / picture_of(name), shown)
+    write_jpeg(out / "thumbnails" / picture_of(name), fitted(shown, THUMBNAIL_PX))
 
 
 def chosen_images(images: str, out: Path) -> dict[str, Path]:
@@ -184,7 +178,7 @@ def chosen_images(images: str, out: Path) -> dict[str, Path]:
     """
     path = Path(images).expanduser()
     if path.is_dir():
-        root, found = path, [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+        root, found = path, images_below(path)
     elif path.is_file():
         root, found = path.parent, [path]
     else:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.data.samples import Sample, as_image
-from detection.disk.checkpoints import read_checkpoint
 from detection.disk.images import read_upright
 from detection.errors import UserError
-from detection.runs.evaluate import restore_all
+from detection.runs.evaluate import read_all, restore_all
 from detection.training.model import Model, Prediction
 
 TOP_K = 5  # guesses of a classifier
@@ -65,10 +64,7 @@ class Predictor:
         device: str | None = None,
         precision: Any = None,
     ) -> None:
-        names = [ckpt] if isinstance(ckpt, str | Path) else list(ckpt)
-        contents = [read_checkpoint(name) for name in names]
-        if any(c["class_names"] != contents[0]["class_names"] for c in contents):
-            raise UserError("ckpt= names models of different classes")
+        contents = read_all([ckpt] if isinstance(ckpt, str | Path) else ckpt)
         self.device = usable_device(device)
         self.model: Model = restore_all(contents, precision).to(self.device).eval()
         self.task = self.model.tasks[0]

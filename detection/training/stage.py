@@ -34,7 +34,7 @@ class Stage(pl.LightningModule):
     Attributes:
         result: what the last test came to, in the first process; None before.
         figures: the evaluator's figures of the last validation or test, in every process.
-        thresholds: the evaluator's, of the last validation, in every process.
+        thresholds: the evaluator's, of the last validation of a finished model.
     """
 
     name = "test"
@@ -123,12 +123,13 @@ class Stage(pl.LightningModule):
         """Log the figures of the evaluator, if it was asked."""
         if self.trainer.sanity_checking or not self.val_metric.update_called:
             return
+        learning = self.trainer.state.fn == TrainerFn.FITTING
         with self.val_metric.sync_context():
             self.figures = self.evaluator.figures(self.val_metric, self.data.class_names)
-            self.thresholds = self.evaluator.thresholds(self.val_metric, self.data.class_names)
+            if not learning:
+                self.thresholds = self.evaluator.thresholds(self.val_metric, self.data.class_names)
         self.val_metric.reset()
         headline = self.evaluator.headline
-        learning = self.trainer.state.fn == TrainerFn.FITTING
         name = f"{self.name}/val_{headline}" if learning else f"val/{headline}"
         self.log(name, self.figures[headline], prog_bar=True, rank_zero_only=True)
 

@@ -134,9 +134,10 @@ def found_files(root: Path) -> dict[str | None, Path]:
 
 def is_of_objects(file: Path) -> bool:
     """Whether a JSON file speaks of images and objects; captions, keypoints and results do not."""
-    return file.name.startswith(("instances", "_annotations")) or all(
-        f'"{part}"' in text for text in [file.read_text(errors="replace")] for part in PARTS
-    )
+    if file.name.startswith(("instances", "_annotations")):
+        return True
+    text = file.read_text(errors="replace")
+    return all(f'"{part}"' in text for part in PARTS)
 
 
 def read_content(file: Path) -> dict[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ import yaml
 
 from detection.data.folders.object_lists import SPLIT_WORDS, ObjectLists, split_of
 from detection.data.voc.annotation import VOCAnnotation, VOCObject
-from detection.disk.images import IMAGE_SUFFIXES, image_size
+from detection.disk.images import image_size, images_below
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class YOLOFolder(ObjectLists):
         self.labels: dict[str, Path] = {}
         bare = 0
         for split, folder in folders_of(described, root).items():
-            for path in images_of(folder):
+            for path in images_below(folder):
                 label = label_file(path)
                 image_id = self.add(split, str(path.relative_to(folder)), path)
                 self.labels[image_id] = label
@@ -154,11 +154,6 @@ def named_folder(root: Path, base: str, name: str) -> Path:
         if path.is_dir():
             return path
     raise UserError(f"{root}: the .yaml names the folder {name}, which is not there")
-
-
-def images_of(folder: Path) -> list[Path]:
-    """All images of a folder, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def label_file(image: Path) -> Path:
