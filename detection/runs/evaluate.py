@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from torch import nn
 
+from detection.backbones.head import Head
 from detection.config.plain import plain
 from detection.disk.checkpoints import Checkpoint, read_checkpoint, restore_model
 from detection.errors import UserError
@@ -39,7 +41,7 @@ def evaluate(cfg: DictConfig) -> float:
     if config.get("data"):
         contents = [without_published_boxes(c, config["data"]["name"]) for c in contents]
     config["data"] = data_config(config, contents[0])
-    model = restore_all(contents, config["precision"], config.get("views"))
+    model = restore_all(contents, config["precision"], config.get("views"), config.get("svd_rank"))
     task = config["data"]["task"]
     if task not in model.tasks:
         raise UserError(
@@ -100,6 +102,7 @@ def restore_all(
     contents: list[Checkpoint],
     precision: Literal["float32", "bfloat16"] | None = None,
     views: Config | None = None,
+    svd_rank: Sequence[int] | None = None,
 ) -> Model:
     """The model of a checkpoint, or the ensemble of several.
 
@@ -107,9 +110,11 @@ def restore_all(
         contents: of the checkpoints.
         precision: of inference; None: as each model was made.
         views: config of test-time views; None: as each classifier was made.
+        svd_rank: of fc6 and fc7, approximated (see `Head.factor`); None: as they are.
 
     Raises:
-        UserError: views for a model that has none, or a checkpoint that cannot be restored.
+        UserError: views or ranks for a model that has no use for them, or a checkpoint that
+            cannot be restored.
     """
     models = []
     for content in contents:
@@ -120,5 +125,21 @@ def restore_all(
             tree = {**tree, "views": views}
         if precision:
             tree = {**tree, "precision": precision}
-        models.append(restore_model({**content, "model": tree}))
+        model = restore_model({**content, "model": tree})
+        if svd_rank:
+            factor(model, svd_rank)
+        models.append(model)
     return as_one(models)
+
+
+def factor(model: nn.Module, ranks: Sequence[int]) -> None:
+    """Approximate fc6 and fc7 of a model's heads; see `Head.factor`.
+
+    Raises:
+        UserError: it has no head with such layers.
+    """
+    heads = [part for part in model.modules() if isinstance(part, Head)]
+    if not heads:
+        raise UserError("svd_rank= is for a head with fc6 and fc7, which this model has not")
+    for head in heads:
+        head.factor(ranks)

@@ -7,17 +7,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
 from detection.config.command import run
 from detection.config.help import asks_for_help, options_help
+from detection.config.options import options_of
 from detection.disk.images import images_below
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
 
+USAGE = "python -m detection.extract ckpt=RUN images=FOLDER out=FILE.npz [OPTION=VALUE ...]"
 BEFORE_RELU = ("fc6", "fc7")
 CHOICES = {"view": ("centre", "whole"), "on_error": ("stop", "skip")}
 
@@ -62,16 +63,7 @@ def read_options(words: Sequence[str]) -> ExtractOptions:
     Raises:
         UserError: one is missing or of an unknown value.
     """
-    given = OmegaConf.merge(
-        OmegaConf.structured(ExtractOptions), OmegaConf.from_dotlist(list(words))
-    )
-    missing = sorted(OmegaConf.missing_keys(given))
-    if missing:
-        raise UserError(f"{missing[0]}= must be given; options: {', '.join(map(str, given))}")
-    options: Any = OmegaConf.to_object(given)
-    for key, choices in CHOICES.items():
-        if getattr(options, key) not in choices:
-            raise UserError(f"{key}={getattr(options, key)}: choose one of {', '.join(choices)}")
+    options = options_of(words, ExtractOptions, USAGE, CHOICES)
     if options.batch_size < 1 or options.num_workers < 0:
         raise UserError("batch_size= must be at least 1, and num_workers= not negative")
     if not options.relu and options.layer not in BEFORE_RELU:
@@ -146,8 +138,7 @@ def work_key(options: ExtractOptions, names: Sequence[str]) -> str:
 def main() -> None:
     """The command."""
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
-    usage = "python -m detection.extract ckpt=RUN images=FOLDER out=FILE.npz [OPTION=VALUE ...]"
     if asks_for_help(sys.argv[1:]):
-        print(options_help(usage, ExtractOptions))
+        print(options_help(USAGE, ExtractOptions))
         return
     run(lambda: extract(read_options(sys.argv[1:])))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
 from detection.config.command import run
 from detection.config.help import asks_for_help, options_help
-from detection.config.names import did_you_mean
+from detection.config.options import options_of
 from detection.errors import UserError
 
 USAGE = "python -m detection.predict ckpt=RUN images=FOLDER out=FOLDER [OPTION=VALUE ...]"
@@ -30,6 +30,7 @@ class PredictOptions:
         num_workers: threads that decode images and look for proposals.
         device: cpu or cuda; null: a GPU where there is one.
         precision: float32 or bfloat16; null: as the model was made.
+        svd_rank: ranks of fc6 and fc7, such as [256,64], which is faster; null: as they are.
         on_error: of a bad image: "skip", which lists it at the end, or "stop".
     """
 
@@ -41,6 +42,7 @@ class PredictOptions:
     num_workers: int = 2
     device: str | None = None
     precision: str | None = None
+    svd_rank: list[int] | None = None
     on_error: str = "skip"
 
 
@@ -50,23 +52,7 @@ def read_options(words: Sequence[str]) -> PredictOptions:
     Raises:
         UserError: one is missing, unknown, or of a wrong value.
     """
-    known = OmegaConf.structured(PredictOptions)
-    names = [str(name) for name in known]
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in names or not value:
-            raise UserError(
-                f"there is no option '{word}'{did_you_mean(name, names)}; options: "
-                f"{'=, '.join(names)}="
-            )
-    given = OmegaConf.merge(known, OmegaConf.from_dotlist(list(words)))
-    missing = sorted(OmegaConf.missing_keys(given))
-    if missing:
-        raise UserError(f"{missing[0]}= must be given; {USAGE}")
-    options: Any = OmegaConf.to_object(given)
-    for key, choices in CHOICES.items():
-        if (value := getattr(options, key)) not in choices:
-            raise UserError(f"{key}={value}: choose {' or '.join(c for c in choices if c)}")
+    options = options_of(words, PredictOptions, USAGE, CHOICES)
     if options.num_workers < 1 or (options.batch_size or 1) < 1:
         raise UserError("batch_size= and num_workers= must be at least 1")
     return options

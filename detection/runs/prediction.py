@@ -48,6 +48,7 @@ def predict(options: PredictOptions) -> list[str]:
     predictor = Predictor(
         options.ckpt if isinstance(options.ckpt, str) else list(options.ckpt),
         threshold=options.threshold, device=options.device, precision=options.precision,
+        svd_rank=options.svd_rank,
     )  # fmt: skip
     with claimed(out, work_key(options)) as done, (out / RECORDS).open("a") as records:
         todo = {name: file for name, file in files.items() if name not in done}

@@ -45,6 +45,7 @@ class Predictor:
             best on validation images.
         device: cpu or cuda; None: a GPU where there is one.
         precision: of inference; None: as the model was made.
+        svd_rank: of fc6 and fc7 (see `Head.factor`); None: as they are.
 
     Attributes:
         model: in eval mode, on the device.
@@ -63,10 +64,11 @@ class Predictor:
         threshold: float | None = None,
         device: str | None = None,
         precision: Any = None,
+        svd_rank: Sequence[int] | None = None,
     ) -> None:
         contents = read_all([ckpt] if isinstance(ckpt, str | Path) else ckpt)
         self.device = usable_device(device)
-        self.model: Model = restore_all(contents, precision).to(self.device).eval()
+        self.model: Model = restore_all(contents, precision, None, svd_rank).to(self.device).eval()
         self.task = self.model.tasks[0]
         self.class_names = contents[0]["class_names"]
         kept = contents[0]["thresholds"] if len(contents) == 1 else {}

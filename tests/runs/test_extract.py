@@ -140,7 +140,7 @@ def test_a_bad_image_stops_or_is_listed(trained, caplog):
         (["images=a", "out=b.npz"], "ckpt= must be given"),
         (["ckpt=a", "images=a", "out=b.txt"], "must end in .npz"),
         (["ckpt=a", "images=a", "out=b.parquet", "dense=true"], "vectors only"),
-        (["ckpt=a", "images=a", "out=b.npz", "on_error=ignore"], "choose one of stop, skip"),
+        (["ckpt=a", "images=a", "out=b.npz", "on_error=ignore"], "choose stop or skip"),
         (["ckpt=a", "images=a", "out=b.npz", "batch_size=0"], "batch_size= must be at least 1"),
         (["ckpt=a", "images=a", "out=b.npz", "relu=false"], "relu=false is for layer=fc6 or fc7"),
     ],
