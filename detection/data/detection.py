@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from detection.data.box_summary import box_summary
 from detection.data.samples import NO_PROPOSALS, Sample, Target, as_image
 from detection.data.voc.annotation import VOCAnnotation, VOCObject
 from detection.data.voc.checks import BadBoxes, checked_objects
 from detection.disk.images import read_image, read_reduced
 from detection.errors import UserError
+from detection.runtime.distributed import is_first_process
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +199,11 @@ class DetectionSplit(Dataset[Sample]):
         """Objects in all images."""
         return len(self._gt.labels)
 
+    @property
+    def objects(self) -> tuple[Tensor, Tensor]:
+        """Boxes (N, 4) and labels (N,) of the objects in all images."""
+        return self._gt.boxes, self._gt.labels
+
     def chosen(self, name: str | None) -> list[int]:
         """Numbers of the images that are on one of the data's lists; of all for None.
 
@@ -287,6 +294,8 @@ class DetectionAnnotations:
                 "%s %s: %d images, %d objects, %d classes",
                 request.name, split, len(made[split]), made[split].num_objects, len(names),
             )  # fmt: skip
+        if "train" in made and is_first_process():
+            log.info("%s", box_summary({s: some.objects for s, some in made.items()}, names))
         return names, made
 
 

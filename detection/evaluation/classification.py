@@ -10,12 +10,13 @@ from torchmetrics import Metric
 from detection.data.module import DataModule
 from detection.disk.images import read_reduced
 from detection.evaluation.evaluator import Result
+from detection.metrics.bootstrap import FEW_IMAGES, interval, mean_shares, resampled
 from detection.metrics.top_k import TOP, TopKErrors
 from detection.report.media import Media, MediaImages, MediaTable
 from detection.report.page import BarTable, Card, Gallery, Page, Plots, Shown, SmallTable
 from detection.report.plots import STYLE, svg
 from detection.report.result_files import GuessPredictions
-from detection.report.tables import Table, percent
+from detection.report.tables import Table, interval_remark, percent, spread
 
 SHOWN = 60  # classes in the report's table
 PAIRS = 15  # of the most confused
@@ -55,6 +56,8 @@ class ClassificationEvaluator:
         table, split, names = metric.table(), data.split("test"), data.class_names
         confusion = metric.confusion(table)
         errors = self.figures(metric, names)
+        if len(split) <= FEW_IMAGES:
+            errors |= intervals(table)
         figures = errors | class_figures(confusion, names)
         images = [split.image_id(i) for i in table["image_ids"].tolist()]
         rows, pairs = class_rows(confusion, names), confused_pairs(confusion, names)
@@ -64,7 +67,11 @@ class ClassificationEvaluator:
         page = Page(
             f"{data.name}: {len(images)} test images, {len(names)} classes",
             [
-                Card(f"{percent(errors[f'top{k}_error'])} %", f"top-{k} error", is_main=True)
+                Card(
+                    f"{percent(errors[f'top{k}_error'])} %",
+                    f"top-{k} error{spread(errors, f'top{k}_error')}",
+                    is_main=True,
+                )
                 for k in (1, TOP)
                 if f"top{k}_error" in errors
             ],
@@ -92,7 +99,14 @@ def error_table(errors: dict[str, float]) -> Table:
     """What a person sees at once."""
     rows = {"top1_error": "top-1 error", "top5_error": "top-5 error", "top1_accuracy": "accuracy"}
     listed = [(text, f"test/{name}") for name, text in rows.items() if name in errors]
-    return Table("test images, %", [*listed])
+    return Table("test images, %", [*listed], interval_remark(errors))
+
+
+def intervals(table: dict[str, Tensor]) -> dict[str, float]:
+    """Ends of the 95 % intervals of the top-1 error and accuracy."""
+    is_right = table["guesses"][:, 0] == table["labels"]
+    shares = mean_shares(is_right, resampled(len(is_right)))
+    return interval("top1_error", 1 - shares) | interval("top1_accuracy", shares)
 
 
 def class_figures(confusion: Tensor, names: Sequence[str]) -> dict[str, float]:

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torchmetrics import Metric
 
 from detection.data.module import DataModule
 from detection.evaluation.evaluator import Result
 from detection.metrics import VOCMeanAveragePrecision
+from detection.metrics.bootstrap import FEW_IMAGES, interval, resampled, resampled_maps
 from detection.metrics.voc_ap import Interpolation, PRCurve
 from detection.metrics.voc_ap import curves_of as curves_of_classes
 from detection.proposals.recall import ProposalRecall
@@ -18,7 +20,7 @@ from detection.report.media import Media, MediaCurves, MediaImages, MediaTable
 from detection.report.page import BarTable, Card, Gallery, Page, Plots, Shown
 from detection.report.plots import precision_recall
 from detection.report.result_files import DetectionPredictions
-from detection.report.tables import Table, percent
+from detection.report.tables import Table, interval_remark, percent, spread
 
 PICTURES = 6  # of each kind in the gallery
 ENOUGH_OBJECTS = 20  # of a class, for a threshold of its own
@@ -75,6 +77,8 @@ class DetectionEvaluator:
         assert isinstance(metric, VOCMeanAveragePrecision)
         curves, tables, split = metric.curves(), metric.tables(), data.split("test")
         figures = ap_figures(curves, data.class_names, self.interpolation)
+        if len(split) <= FEW_IMAGES:
+            figures |= self._interval(metric, tables, len(split))
         gallery = make_gallery(split, tables, curves, metric.match, data.class_names, PICTURES)
         names = data.class_names
         recall = ProposalRecall.of(split) if split.store is not None else None
@@ -89,6 +93,15 @@ class DetectionEvaluator:
             recall.figures() if recall else {},
         )  # fmt: skip
 
+    def _interval(
+        self, metric: VOCMeanAveragePrecision, tables: tuple[Tensor, Tensor], images: int
+    ) -> dict[str, float]:
+        """`map_low` and `map_high`: see `detection.metrics.bootstrap`."""
+        matched, counts = metric.match(*tables), resampled(images)
+        protocol = self.interpolation
+        maps = resampled_maps(*tables, metric.num_classes, matched, counts, protocol)
+        return interval("map", maps)
+
     def _page(
         self,
         figures: dict[str, float],
@@ -102,7 +115,11 @@ class DetectionEvaluator:
         main = NAMES[self.interpolation]
         other: Interpolation = "11point" if self.interpolation == "area" else "area"
         cards = [
-            Card(f"{percent(figures['map'])} %", f"mAP at IoU 0.5 ({main})", is_main=True),
+            Card(
+                f"{percent(figures['map'])} %",
+                f"mAP at IoU 0.5 ({main}){spread(figures, 'map')}",
+                is_main=True,
+            ),
             Card(f"{percent(figures[f'map_{other}'])} %", f"mAP ({NAMES[other]})"),
         ]
         cards += recall_cards(recall) if recall else []
@@ -188,6 +205,7 @@ def ap_table(
             f"nothing was detected of {len(undetected)} classes, which count as 0 (were there "
             f"objects of them to learn from?): {', '.join(undetected[:10])}"
         )
+    remarks += interval_remark(figures)
     return Table("average precision, %", rows, remarks)
 
 

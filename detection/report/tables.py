@@ -26,7 +26,8 @@ class Table:
         """The table, with the published figures beside the measured ones if there are any.
 
         Args:
-            figures: the content of `metrics.json`; a figure's spread is `<name>_sd`.
+            figures: the content of `metrics.json`; a figure's spread over repetitions is
+                `<name>_sd`, its interval goes from `<name>_low` to `<name>_high`.
         """
         beside = any(k.startswith("published/") for k in figures)
         table = RichTable("", title=self.title)
@@ -38,13 +39,44 @@ class Table:
                 table.add_section()
                 continue
             label, key = row
-            spread = f" ± {percent(figures[f'{key}_sd'])}" if f"{key}_sd" in figures else ""
-            cells = [label, percent(figures.get(key)) + spread]
+            cells = [label, percent(figures.get(key)) + beside_figure(figures, key)]
             table.add_row(*cells, *([percent(figures.get(f"published/{key}"))] if beside else []))
         table.caption = "\n".join(self.remarks) or None
         text = StringIO()
         Console(file=text, width=80, markup=False).print(table)
         return text.getvalue()
+
+
+def beside_figure(figures: Mapping[str, float], key: str) -> str:
+    """How sure a figure is: its spread over repetitions, else its interval.
+
+    >>> beside_figure({"map": 0.5, "map_low": 0.41, "map_high": 0.593}, "map")
+    ' [41.0, 59.3]'
+    """
+    if f"{key}_sd" in figures:
+        return f" ± {percent(figures[f'{key}_sd'])}"
+    if f"{key}_low" in figures:
+        return f" [{percent(figures[f'{key}_low'])}, {percent(figures[f'{key}_high'])}]"
+    return ""
+
+
+def spread(figures: Mapping[str, float], key: str) -> str:
+    """A figure's interval in the report, if it has one.
+
+    >>> spread({"map_low": 0.41, "map_high": 0.593}, "map")
+    '; 41.0 to 59.3 % in 95 % of resamplings of the test images'
+    """
+    if f"{key}_low" not in figures:
+        return ""
+    low, high = (percent(figures[f"{key}_{end}"]) for end in ("low", "high"))
+    return f"; {low} to {high} % in 95 % of resamplings of the test images"
+
+
+def interval_remark(figures: Mapping[str, float]) -> list[str]:
+    """What the brackets of a table mean, if it has some."""
+    if not any(name.endswith("_low") for name in figures):
+        return []
+    return ["in brackets: 95 % of resamplings of the test images (bootstrap)"]
 
 
 def percent(value: float | None) -> str:
