@@ -9,6 +9,8 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
@@ -133,8 +135,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"backbone.weights={path}: there is no such file")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, SafetensorError,
+    ) as error:  # fmt: skip
         reason = str(error).split("\n")[0]
         raise UserError(f"backbone.weights={path} is not a file of weights: {reason}") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from detection.backbones.backbone import Backbone
 from detection.backbones.head import FullyConnected, Head, Layer, softmax_output
 from detection.boxes import clip_boxes_to_image, decode
 from detection.combine.nms import NMS, Combination, Detections, no_detections
@@ -36,6 +37,7 @@ class RegionFeatures(Protocol):
     It is also an `nn.Module`.
     """
 
+    backbone: Backbone
     out_features: int
 
     def fully_connected(self) -> FullyConnected:
@@ -242,9 +244,14 @@ class RegionDetector(Model):
         """What gives the scores at present."""
         return "svm" if self.scoring == "svm" and bool(self.is_fitted[0]) else "softmax"
 
-    def score(self, pooled: Tensor) -> Tensor:
-        """(R, C) float32 scores of regions from their pooled features."""
-        if self.scored_by == "softmax":
+    def score(self, pooled: Tensor, by: Scoring | None = None) -> Tensor:
+        """(R, C) float32 scores of regions from their pooled features.
+
+        Args:
+            pooled: (R, out_features).
+            by: what gives them; None: see `scored_by`.
+        """
+        if (by or self.scored_by) == "softmax":
             return self.logits(pooled).float().softmax(dim=1)[:, :-1]
         features = self.head.layers(pooled, self.layer).float()
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 would make ties
@@ -259,11 +266,22 @@ class RegionDetector(Model):
             boxes: (R, 4).
             size: height and width of the image.
         """
-        if not self.is_fitted[1]:
+        if not self.moves_boxes:
             return boxes[:, None].expand(-1, self.num_classes, -1)
-        # whatever the scores read: regression is from pool5 (R-CNN, appendix C)
-        deltas = self.head(pooled, BOX_REGRESSOR).float().reshape(-1, self.num_classes, 4)[which]
-        return clip_boxes_to_image(decode(boxes[:, None], deltas), size)
+        return clip_boxes_to_image(decode(boxes[:, None], self.deltas(pooled)[which]), size)
+
+    @property
+    def moves_boxes(self) -> bool:
+        """Whether box regressors are fitted."""
+        return bool(self.is_fitted[1])
+
+    def deltas(self, pooled: Tensor) -> Tensor:
+        """(R, C, 4) float32 that `decode` takes, from pooled features.
+
+        Whatever the scores read, regression is from pool5 (R-CNN, appendix C).
+        """
+        deltas: Tensor = self.head(pooled, BOX_REGRESSOR)
+        return deltas.float().reshape(-1, self.num_classes, 4)
 
 
 def tell_recall(name: str, recall: ProposalRecall, published: bool) -> None:
