@@ -12,6 +12,7 @@ from conftest import ROOT
 
 TINY = [
     "data=shapes",
+    "backbone=zf5_small",
     "trainer=cpu",
     "logger=csv",
     "debug=fast",

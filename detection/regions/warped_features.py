@@ -207,6 +207,7 @@ class WarpedFeatures(nn.Module):
         original_shift: the original code's half pixel (see `Warp`).
         batch_size: regions that go through the convolutions together.
         hidden: outputs of fc6 and fc7 where the backbone has none (GoogLeNet, ResNet).
+        grid: bins along a side to which the map is pooled where the backbone has no fc6; None: 1.
     """
 
     def __init__(
@@ -218,8 +219,12 @@ class WarpedFeatures(nn.Module):
         original_shift: bool = False,
         batch_size: int = 256,
         hidden: int = 1024,
+        grid: int | None = None,
     ) -> None:
         super().__init__()
+        if grid is not None and backbone.has_fc:
+            raise UserError("model.features.grid= is for backbones without fc6, which reads a grid")
+        backbone.check_input(backbone.input_px, "backbone.input_px", grid or 1)
         if not 0 <= 2 * padding_px < backbone.input_px:
             raise UserError(
                 f"model.features.padding_px={padding_px} leaves nothing of a square of "
@@ -229,7 +234,8 @@ class WarpedFeatures(nn.Module):
         self.warp = Warp(backbone.input_px, padding_px, mode, original_shift)
         self.batch_size = batch_size
         self.hidden = hidden
-        self.out_features = backbone.channels * backbone.fc6_grid**2
+        self.grid = grid or backbone.fc6_grid
+        self.out_features = backbone.channels * self.grid**2
 
     def fully_connected(self) -> FullyConnected:
         """The backbone's fc6 and fc7; drawn afresh where it has none."""
@@ -238,7 +244,7 @@ class WarpedFeatures(nn.Module):
 
     def settings(self) -> str:
         """What the features depend on beside weights."""
-        return f"{self.warp} {self.backbone.conv}"
+        return f"{self.warp} grid={self.grid} {self.backbone.conv}"
 
     def prepare(self, image: Tensor) -> list[Tensor]:
         """The (3, H, W) image itself: there is nothing that its regions share."""
@@ -279,4 +285,8 @@ class WarpedFeatures(nn.Module):
         crops = warp_regions(images, boxes, self.warp)
         if mirror is not None:
             crops = torch.where(mirror[:, None, None, None], crops.flip(3), crops)
-        return self.backbone.pool5(self.backbone.maps(crops)).flatten(1)
+        return self.pool5(self.backbone.maps(crops)).flatten(1)
+
+    def pool5(self, maps: Tensor) -> Tensor:
+        """(R, C, grid, grid) of maps: see `Backbone.pool5`."""
+        return F.adaptive_max_pool2d(maps, self.grid)

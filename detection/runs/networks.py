@@ -71,9 +71,10 @@ class WarpedRegions(RegionHead):
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
         """(R, 3, S, S) in [0, 1]."""
-        backbone = self.model.regions.backbone
-        maps = backbone.maps(backbone.normalize(crops))
-        return super().forward(backbone.pool5(maps).flatten(1))
+        features = self.model.features
+        assert isinstance(features, WarpedFeatures)
+        maps = features.backbone.maps(features.backbone.normalize(crops))
+        return super().forward(features.pool5(maps).flatten(1))
 
 
 class Maps(nn.Module):

@@ -42,7 +42,8 @@ def test_a_run_leaves_all_that_it_should(finished):
 @pytest.mark.slow
 def test_a_detector_learns(paths, tmp_path):
     """SPP-net from nothing on sixty drawn images: far over what chance gives (below 0.05)."""
-    words = ["data=shapes", "trainer=cpu", "logger=csv", "data.source.train=60", *paths,
+    words = ["data=shapes", "backbone=zf5_small", "trainer=cpu", "logger=csv",
+             "data.source.train=60", *paths,
              "data.source.val=4", "data.source.test=24", "data.threads=1",
              "model.stages.pretrain.crops_per_image=40", f"run_dir={tmp_path}/run"]  # fmt: skip
     run("train.py", *words)

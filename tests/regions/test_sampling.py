@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from detection.data.detection import GroundTruth
+from detection.data.ground_truth import GroundTruth
 from detection.errors import UserError
 from detection.matching import Matcher
 from detection.regions.sampling import Windows, draw, draw_rows, label_windows
