@@ -33,6 +33,7 @@ class SPPFeatures(nn.Module):
         target_px: a scaled window should be about so large.
         shrink_px: see `windows_on_map`.
         hidden: outputs of fc6 and fc7 where the backbone has none (GoogLeNet, ResNet).
+        antialias: smooth an image that is made smaller; the original does not.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SPPFeatures(nn.Module):
         target_px: float = 224,
         shrink_px: float = 6.5,
         hidden: int = 1024,
+        antialias: bool = False,
     ) -> None:
         super().__init__()
         if not scales_px or not levels or min([*scales_px, *levels]) < 1:
@@ -58,6 +60,7 @@ class SPPFeatures(nn.Module):
         self.target_px = target_px
         self.shrink_px = shrink_px
         self.hidden = hidden
+        self.antialias = antialias
         self.least_px = backbone.least_side()
         self.out_features = backbone.channels * sum(n * n for n in levels)
 
@@ -69,7 +72,7 @@ class SPPFeatures(nn.Module):
         """What the features depend on beside weights."""
         scales = (self.scales_px, self.max_side_px, self.scale_rule, self.target_px)
         pyramid = f"spp levels={self.levels} scales={scales} shrink={self.shrink_px}"
-        return f"{pyramid} {self.backbone.conv}"
+        return f"{pyramid} antialias={self.antialias} {self.backbone.conv}"
 
     def prepare(self, image: Tensor) -> Prepared:
         """Maps of an image, (h, w, C) for each scale.
@@ -86,8 +89,9 @@ class SPPFeatures(nn.Module):
         factor = scale_px / min(height, width)
         # what is too small for a single cell is stretched to it
         size = [max(round(side * factor), self.least_px) for side in (height, width)]
-        # as the original: bilinear, no antialiasing
-        scaled = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+        scaled = F.interpolate(
+            pixels, size=size, mode="bilinear", align_corners=False, antialias=self.antialias
+        )
         return self.backbone.maps(scaled)[0].permute(1, 2, 0).contiguous()
 
     def actual_scales(self, size: Sequence[int]) -> list[int]:

@@ -39,6 +39,19 @@ def test_a_run_leaves_all_that_it_should(finished):
     assert not re.findall(r"(?:src|href|url)\W{1,2}https?:", page)  # nothing is fetched
 
 
+def test_the_default_network_learns(paths, tmp_path):
+    """From ImageNet on forty drawn images, on twenty others; chance is below 0.05."""
+    words = ["data=shapes", "trainer=cpu", "logger=csv", "data.source.train=40", *paths,
+             "data.source.val=4", "data.source.test=20", "data.threads=1",
+             "model.stages.finetune.length={steps_per_image: 0, min_steps: 150}",
+             f"run_dir={tmp_path}/run"]  # fmt: skip
+    run("train.py", *words)
+    learnt = figures(tmp_path / "run")
+    assert learnt["test/map"] > 0.4
+    assert learnt["test/map_low"] <= learnt["test/map"] <= learnt["test/map_high"]
+    assert "boxes of each class" in (tmp_path / "run" / "train.log").read_text()
+
+
 @pytest.mark.slow
 def test_a_detector_learns(paths, tmp_path):
     """SPP-net from nothing on sixty drawn images: far over what chance gives (below 0.05)."""
@@ -91,6 +104,17 @@ def test_a_stage_validates_what_it_has_learnt(finished, paths, tmp_path, stage):
     key = f"{stage[2:]}/val_map"
     values = [float(row[key]) for row in csv.DictReader(curves.open()) if row.get(key)]
     assert values[-1] == pytest.approx(figures(tmp_path / "eval")["test/map"], abs=1e-6)
+
+
+def test_factored_layers_are_a_choice_of_the_test(finished, paths, tmp_path):
+    """Of full rank they change nothing to speak of; of rank 1 they are not the same model."""
+    found = {}
+    for name, ranks in (("full", "[512,256]"), ("one", "[1,1]")):
+        words = [f"ckpt={finished}", "trainer=cpu", f"svd_rank={ranks}", *paths]
+        run("evaluate.py", *words, f"run_dir={tmp_path}/{name}")
+        found[name] = figures(tmp_path / name)["test/map"]
+    assert found["full"] == pytest.approx(figures(finished)["test/map"], abs=0.02)
+    assert found["one"] != found["full"]
 
 
 def test_two_processes_find_the_same_figures(finished, paths, tmp_path):

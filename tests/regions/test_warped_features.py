@@ -6,9 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_spp import small
 
+from detection.backbones.efficientnet_lite import efficientnet_lite
+from detection.errors import UserError
 from detection.regions.warped_features import (
     Warp,
+    WarpedFeatures,
     rectangles,
     resize_on_cpu,
     sample_on_device,
@@ -166,6 +170,24 @@ def test_any_box_gives_rectangles_inside(height, width, corners, warp):
     assert (parts.target[:, :2] >= 0).all()
     assert (parts.target[:, 2:] <= warp.size_px).all()
     assert (parts.target[:, 2:] > parts.target[:, :2]).all()
+
+
+def test_a_backbone_without_fc6_is_pooled_to_a_grid():
+    """A grid of bins, each the maximum over its cells; where there is fc6, its grid stands."""
+    lite = {"package": "", "width": 1.0, "depth": 1.0, "weights": None, "input_px": 112,
+            "mean": [0.5] * 3, "std": [0.5] * 3, "groups": [5], "stride": 16}  # fmt: skip
+    features = WarpedFeatures(efficientnet_lite(**lite), padding_px=8, grid=3)
+    assert features.out_features == 112 * 9
+    maps = torch.rand(2, 112, 7, 7)
+    pooled = features.pool5(maps)
+    assert pooled[1, 5, 1, 2] == maps[1, 5, 2:5, 4:7].max()
+    boxes = torch.tensor([[0.0, 0, 40, 30], [5, 5, 20, 30]])
+    image = torch.zeros(3, 50, 60, dtype=torch.uint8)
+    assert features.pool([image], boxes, (50, 60)).shape == (2, 112 * 9)
+    with pytest.raises(UserError, match="too small for level 8"):
+        WarpedFeatures(efficientnet_lite(**lite), padding_px=8, grid=8)
+    with pytest.raises(UserError, match="for backbones without fc6"):
+        WarpedFeatures(small(), padding_px=4, grid=3)
 
 
 def test_no_region():

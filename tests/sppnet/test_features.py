@@ -57,3 +57,22 @@ def test_long_images_are_scaled_down():
     assert features.actual_scales((40, 6000)) == [6]
     (grid,) = features.prepare(torch.zeros(3, 40, 6000))
     assert grid.shape[1] <= 70
+
+
+def test_images_made_smaller_are_smoothed_if_asked(monkeypatch):
+    """Of stripes one pixel wide nothing is left at a fifth of the size; the original sees some."""
+    stripes = (torch.arange(400) % 2).float().expand(3, 400, 400)
+    seen = {}
+    for antialias in (False, True):
+        features = make(scale_px=80)
+        features.antialias = antialias
+
+        def keep(scaled, antialias=antialias, maps=features.backbone.maps):
+            seen[antialias] = scaled
+            return maps(scaled)
+
+        monkeypatch.setattr(features.backbone, "maps", keep)
+        features.prepare(stripes)
+    assert seen[True].shape == seen[False].shape == (1, 3, 80, 80)
+    assert seen[True].std() < 0.2 * seen[False].std()
+    assert seen[False].std() > 1
