@@ -128,6 +128,24 @@ def test_missing_root(tmp_path):
         existing_folder(None)
 
 
+def test_a_list_of_all_images_is_split_by_itself(fake_voc, caplog):
+    """As CVAT exports: `default.txt`, and images that are on no list."""
+    for n in range(20):
+        fake_voc.add(f"{n:02d}", [CAT] if n % 4 else [DOG])
+    fake_voc.lists(default=[f"{n:02d}" for n in range(16)])
+    module = data(fake_voc.root)
+    with caplog.at_level(logging.INFO):
+        module.setup()
+    ids = reduce(operator.iadd, [s.image_ids for s in module.splits.values()], [])
+    assert sorted(ids) == [f"{n:02d}" for n in range(16)]
+    assert "those of default.txt are split by themselves" in caplog.text
+    table = next(r.getMessage() for r in caplog.records if "boxes of each class" in r.getMessage())
+    row = next(line for line in table.splitlines() if "dog" in line)
+    counts = [int(cell) for cell in row.replace("│", " ").split()[1:4]]
+    assert sum(counts) == 4  # of the sixteen
+    assert row.replace("│", " ").split()[4:] == ["35", "35", "35"]  # √(40 · 30) pixels: 34.6
+
+
 def test_missing_list_names_those_there(folder):
     with pytest.raises(UserError, match=r"vall\.txt is missing; lists there: test, train"):
         data(folder.root, splits={"train": None, "val": "vall", "test": None}).setup()

@@ -13,6 +13,8 @@ from detection.errors import UserError
 
 log = logging.getLogger(__name__)
 
+OF_SPLITS = ("train", "trainval", "val", "test")
+
 
 class VOCFolder:
     """`JPEGImages` + `Annotations`, with or without `ImageSets/Main/*.txt`.
@@ -145,11 +147,16 @@ def split_ids(
         named: for each of the three, the list to take, or None to find one: the list of that
             name; without `test.txt`, `val.txt` is the test set, for which training never looks. A
             `val.txt` that is found is not taken where its images are trained on.
-        fractions: shares of a stratified split, made where the folder has no lists.
+        fractions: shares of a stratified split, made where the folder has no lists of splits.
         seed: of that split.
     """
-    if not folder.lists and not any(named.values()):
-        labels = {i: [o.name for o in folder.annotation(i).objects] for i in folder.annotated()}
+    if not any(named.values()) and not any(name in folder.lists for name in OF_SPLITS):
+        image_ids = folder.annotated()
+        if folder.lists:  # as CVAT exports: default.txt
+            image_ids = sorted({i for name in folder.lists for i in folder.ids(name)})
+            log.info("no list of training images: those of %s are split by themselves",
+                     ", ".join(f"{name}.txt" for name in sorted(folder.lists)))  # fmt: skip
+        labels = {i: [o.name for o in folder.annotation(i).objects] for i in image_ids}
         return stratified_split(labels, fractions, seed)
     chosen = {split: name for split, name in named.items() if name}
     if "train" not in chosen:
