@@ -1,11 +1,15 @@
 """Runs `train.py` and `evaluate.py` as a user does, in a tiny setting."""
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from functools import cache
 from pathlib import Path
 
 from conftest import ROOT
@@ -33,18 +37,37 @@ def command(script, *words):
     return [sys.executable, script, *words]
 
 
-def run(script, *words, check=True, timeout=300):
-    """The finished process, with what it printed."""
-    result = subprocess.run(
-        command(script, *words),
+@cache
+def zygote():
+    """The process that forks into runs (see `zygote.py`), one for all tests of this process."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "zygote.py")],
         cwd=ROOT,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
         env={**os.environ, **ONE_THREAD},
     )
-    assert not check or result.returncode == 0, result.stdout + result.stderr
+    atexit.register(process.kill)
+    return process
+
+
+def run(script, *words, check=True, timeout=300):
+    """The finished process, with what it printed."""
+    process = zygote()
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: str(Path(folder) / name) for name in ("stdout", "stderr")}
+        print(
+            json.dumps({"script": script, "words": words, **files}), file=process.stdin, flush=True
+        )
+        number = int(process.stdout.readline())
+        late = threading.Timer(timeout, os.kill, (number, signal.SIGKILL))
+        late.start()
+        code = int(process.stdout.readline())
+        late.cancel()
+        printed = {name: Path(file).read_text() for name, file in files.items()}
+    result = subprocess.CompletedProcess(command(script, *words), code, **printed)
+    assert not check or code == 0, result.stdout + result.stderr
     return result
 
 
