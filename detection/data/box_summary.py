@@ -8,8 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from detection.data.samples import Split
+from detection.disk.images import image_size
+
 MOST_CLASSES = 30  # shown; of more, those with the fewest boxes to train on
 SHARES = (0.1, 0.5, 0.9)  # of the sides that are told
+MOST_IMAGES = 300  # whose objects' shares are looked at
 
 
 def box_summary(
@@ -50,6 +54,21 @@ def box_summary(
     text = StringIO()
     Console(file=text, width=100, markup=False).print(table)
     return text.getvalue()
+
+
+def object_shares(split: Split) -> Tensor:
+    """Sides of the objects of some images (N,), as shares of the images' shorter sides.
+
+    Only the heads of the files are read, of a few hundred images spread over the split.
+    """
+    step = -(-len(split) // MOST_IMAGES)
+    shares = [torch.zeros(0)]
+    for index in range(0, len(split), step):
+        boxes = split.target(index)["boxes"]
+        if len(boxes):
+            sides = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
+            shares.append(sides / min(image_size(split.path(index))))
+    return torch.cat(shares)
 
 
 def quantiles(sides: Tensor) -> list[str]:

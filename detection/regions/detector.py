@@ -17,9 +17,10 @@ from detection.combine.nms import NMS, Combination, Detections, no_detections
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.proposals.published import PublishedBoxes
-from detection.proposals.recall import ProposalRecall, recall_report
+from detection.proposals.recall import ProposalRecall
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.store import open_store
+from detection.regions.advice import Advising, tell_advice, tell_recall
 from detection.runtime.distributed import is_first_process
 from detection.training.model import Model
 
@@ -27,11 +28,10 @@ log = logging.getLogger(__name__)
 
 Scoring = Literal["svm", "softmax"]
 CLASSIFIER, SVM, BOX_REGRESSOR = "classifier", "svm", "box_regressor"
-LITTLE_RECALL = 0.8  # at IoU 0.5
 MIN_SCORES: dict[str, float] = {"svm": -1.5, "softmax": 0.001}
 
 
-class RegionFeatures(Protocol):
+class RegionFeatures(Advising, Protocol):
     """What a method brings: what to keep of an image, and the features of boxes in it.
 
     It is also an `nn.Module`.
@@ -164,6 +164,7 @@ class RegionDetector(Model):
                 )
             if is_first_process():
                 tell_recall(f"{data.name} {split}", ProposalRecall.of(dataset), bool(published))
+        tell_advice(self.regions, data)
 
     def sample(self, image: Tensor, name: str = "", index: int = 0) -> Sample:
         """See `Model.sample`; with proposals."""
@@ -282,15 +283,3 @@ class RegionDetector(Model):
         """
         deltas: Tensor = self.head(pooled, BOX_REGRESSOR)
         return deltas.float().reshape(-1, self.num_classes, 4)
-
-
-def tell_recall(name: str, recall: ProposalRecall, published: bool) -> None:
-    """Log what the proposals cover; a warning where it is little, with what may help."""
-    log.info("%s", recall_report(name, recall))
-    if recall.at(0.5) < LITTLE_RECALL and not published:
-        log.warning(
-            "the proposals of %s cover %.0f %% of the objects only, and no detector finds the "
-            "others: try a smaller model.search.min_side_px (small objects), a larger "
-            "model.search.max_side_px (large pictures), or model.search.mode=quality",
-            name, 100 * recall.at(0.5),
-        )  # fmt: skip

@@ -250,6 +250,10 @@ class WarpedFeatures(nn.Module):
         """The (3, H, W) image itself: there is nothing that its regions share."""
         return [image]
 
+    def advice(self, shares: Tensor) -> str:
+        """Nothing: every region is scaled by itself."""
+        return ""
+
     def distinct(
         self, prepared: list[Tensor], boxes: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:

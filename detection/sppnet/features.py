@@ -18,6 +18,8 @@ from detection.sppnet.windows import (
     windows_on_map,
 )
 
+# of the median object, in the scaled image: blood cells, cards and VOC were found best so
+OBJECT_PX, TOLERANCE = 160, 1.4
 Prepared = list[Tensor]  # a map (h, w, C) for each scale
 
 
@@ -73,6 +75,21 @@ class SPPFeatures(nn.Module):
         scales = (self.scales_px, self.max_side_px, self.scale_rule, self.target_px)
         pyramid = f"spp levels={self.levels} scales={scales} shrink={self.shrink_px}"
         return f"{pyramid} antialias={self.antialias} {self.backbone.conv}"
+
+    def advice(self, shares: Tensor) -> str:
+        """Another scale, where half of the objects are far smaller or larger than suits one."""
+        if len(shares) == 0 or len(self.scales_px) > 1:
+            return ""
+        (scale,) = self.scales_px
+        seen = float(shares.median()) * scale
+        if OBJECT_PX / TOLERANCE <= seen <= OBJECT_PX * TOLERANCE:
+            return ""
+        better = max(16 * round(scale * OBJECT_PX / seen / 16), self.least_px)
+        return (
+            f"half of the objects are {'smaller' if seen < OBJECT_PX else 'larger'} than "
+            f"{seen:.0f} pixels a side at model.features.scales_px=[{scale}]; some {OBJECT_PX} "
+            f"suit SPP-net best: try model.features.scales_px=[{better}]"
+        )
 
     def prepare(self, image: Tensor) -> Prepared:
         """Maps of an image, (h, w, C) for each scale.
