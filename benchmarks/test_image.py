@@ -71,7 +71,7 @@ def watched(detector: Any) -> Counter[str]:
 
         def timed(*args: Any, **options: Any) -> Any:
             result: list[Any] = []
-            spent[part] += seconds(lambda: result.append(work(*args, **options)))
+            spent[part] += seconds(lambda: (result.append(work(*args, **options)), wait()))
             return result[0]
 
         object.__setattr__(owner, method, timed)
@@ -84,12 +84,18 @@ def watched(detector: Any) -> Counter[str]:
     return spent
 
 
+def wait() -> None:
+    """Until a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 @torch.no_grad()
 def time_case(name: str, image: torch.Tensor, boxes: torch.Tensor) -> dict[str, float]:
     """Print the time by part in both precisions; the sums."""
     sums = {}
     for precision in ("float32", "bfloat16"):
-        detector = made(name)
+        detector = made(name).to(image.device)
         detector.precision = precision
         spent, runs = watched(detector), []
         detector.detect(image, boxes)
@@ -114,7 +120,10 @@ def main() -> None:
     image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
     boxes = made("SPP-net, AlexNet").propose(image)
     threads = torch.get_num_threads()
-    print(f"{image.shape[2]}×{image.shape[1]} image, {len(boxes)} proposals, {threads} threads")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"{image.shape[2]}×{image.shape[1]} image, {len(boxes)} proposals, {device}, "
+          f"{threads} threads")  # fmt: skip
+    image, boxes = image.to(device), boxes.to(device)
     sums = {name: time_case(name, image, boxes) for name in CASES}
     for name, of_case in sums.items():
         peer = "R-CNN, Lite0" if "Lite0" in name else "R-CNN, AlexNet"

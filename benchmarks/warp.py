@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import compare, seconds
-from detection.regions.warped_features import Warp, rectangles, sample_on_device, warp_regions
+from detection.regions.warp import Warp, rectangles, sample_on_device, warp_regions
 from detection.runtime.memory import keep_freed_memory
 
 WARP = Warp(227, 16)

@@ -235,7 +235,7 @@ class Backbone(nn.Module):
                 k, s, p = span_of(layer), side(layer.stride), side(layer.padding)
                 up = s - 1 if getattr(layer, "ceil_mode", False) else 0
                 side_px = (side_px + 2 * p - k + up) // s + 1
-        return side_px
+        return int(side_px)
 
     def least_side(self, cells: int = 1) -> int:
         """The smallest side of an input whose map has some cells along it."""
@@ -257,7 +257,7 @@ class Backbone(nn.Module):
         """
         if self.map_side(side_px) < cells:
             least = self.least_side(cells)
-            why = f"level {cells} of the pyramid" if cells > 1 else "this network"
+            why = f"{cells}×{cells} bins" if cells > 1 else "this network"
             raise UserError(
                 f"{option}={side_px} is too small for {why}: it needs {least} pixels a side"
             )
@@ -267,13 +267,13 @@ class Backbone(nn.Module):
         result: Tensor = self.conv(images.contiguous(memory_format=torch.channels_last))
         return result
 
-    def pool5(self, maps: Tensor) -> Tensor:
+    def pool5(self, maps: Tensor, grid: int | None = None) -> Tensor:
         """(B, C, g, g) of (B, C, h, w) maps: what fc6 reads, not flattened.
 
         Bins that cover the map are the published last pooling where the input is of the published
         size (13 → 6 is 3×3/2, 14 → 7 is 2×2/2), and fit fc6 at any other.
         """
-        return F.adaptive_max_pool2d(maps, self.fc6_grid)
+        return F.adaptive_max_pool2d(maps, grid or self.fc6_grid)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Batch norm of published weights stays as it is: batches are too small for its means."""

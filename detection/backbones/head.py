@@ -31,8 +31,8 @@ class FullyConnected(NamedTuple):
 class Factored(nn.Module):
     """A linear layer of a lower rank, as two (Fast R-CNN, section 3.1): faster, and not the same.
 
-    W ≈ U (Uᵀ W), where U are the first left singular vectors of W; this is the truncated
-    singular value decomposition, whose singular values stand in Uᵀ W.
+    W ≈ U (Uᵀ W) = (W V) Vᵀ, where U and V are the first singular vectors of W: the truncated
+    singular value decomposition, whose singular values stand in the bracket.
 
     Args:
         linear: the layer.
@@ -44,13 +44,14 @@ class Factored(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         weight = linear.weight.detach()
         # of the smaller Gram matrix: seconds for 4,096 × 12,800, minutes by the SVD itself
-        _, vectors = torch.linalg.eigh((weight @ weight.T).double())  # ascending
-        left = vectors[:, -rank:].to(weight)
+        is_wide = linear.in_features >= linear.out_features
+        gram = weight @ weight.T if is_wide else weight.T @ weight
+        vectors = torch.linalg.eigh(gram.double())[1][:, -rank:].to(weight)  # values ascend
         self.inner = nn.Linear(linear.in_features, rank, bias=False)
         self.outer = nn.Linear(rank, linear.out_features)
         with torch.no_grad():
-            self.inner.weight.copy_(left.T @ weight)
-            self.outer.weight.copy_(left)
+            self.inner.weight.copy_(vectors.T @ weight if is_wide else vectors.T)
+            self.outer.weight.copy_(vectors if is_wide else weight @ vectors)
             self.outer.bias.copy_(linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -163,19 +164,16 @@ class Head(nn.Module):
         """Approximate fc6 and fc7, for tests (see `Factored`); there is no way back.
 
         Args:
-            ranks: of fc6 and fc7; a layer whose rank would not be lowered stays as it is.
+            ranks: of fc6 and fc7; a layer that would be no faster stays as it is.
 
         Raises:
-            UserError: there are no such layers, or the ranks are not two positive numbers.
+            UserError: there are no such layers.
         """
         if not (isinstance(self.fc6, nn.Linear) and isinstance(self.fc7, nn.Linear)):
-            raise UserError("svd_rank= is for a head with fc6 and fc7, which this model has not")
-        if len(ranks) != 2 or min(ranks) < 1:
-            raise UserError(f"svd_rank={list(ranks)}: give the rank of fc6 and of fc7: [256,64]")
-        if ranks[0] < min(self.fc6.weight.shape):
-            self.fc6 = Factored(self.fc6, ranks[0])
-        if ranks[1] < min(self.fc7.weight.shape):
-            self.fc7 = Factored(self.fc7, ranks[1])
+            raise UserError("only a head with fc6 and fc7 can be factored, and this one has none")
+        for name, layer, rank in zip(("fc6", "fc7"), (self.fc6, self.fc7), ranks, strict=True):
+            if rank * sum(layer.weight.shape) < layer.weight.numel():
+                setattr(self, name, Factored(layer, rank))
 
     def _between(self, since: Layer, upto: Layer) -> list[tuple[nn.Linear | Factored, str]]:
         named = {"fc6": self.fc6, "fc7": self.fc7}

@@ -1,6 +1,7 @@
 """Any network of timm that has maps of stride 16 or 32 (the extra `timm`)."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from detection.backbones.weights import BACKBONE_PREFIX, of_model, read_state
 from detection.errors import UserError
 
 # of the strip of noise by which cells are placed
-CELLS, HEIGHT_CELLS, NOISES = 48, 4, 4
+CELLS, HEIGHT_CELLS, ASKED = 32, 2, 3
 NEAR_CELLS, SHIFTS = 6, 20
 
 
@@ -55,8 +56,7 @@ def timm_network(
         std or published["std"],
     )  # fmt: skip
     conv = nn.Sequential(LastMap(net))
-    channels = check_maps(conv, name, stride, inputs.input_px)
-    path = stand_in(stride, 0.0 if on_meta(conv) else first_centre(conv, stride))
+    channels, path = geometry(name, stride)
     backbone = Backbone(conv, None, 1, None, inputs, channels=channels, path=path)
     if weights == "imagenet":
         backbone.pretrained = True
@@ -126,33 +126,45 @@ def features_of(timm: Any, name: str, stride: int, pretrained: bool) -> Any:
         ) from None
 
 
-def on_meta(module: nn.Module) -> bool:
-    """Whether a module has sizes only, and no numbers."""
-    return next(module.parameters()).device.type == "meta"
+@cache
+def geometry(name: str, stride: int) -> tuple[int, list[nn.Module]]:
+    """Channels of a network's map, and layers, never run, of its geometry.
 
-
-@torch.no_grad()
-def check_maps(conv: nn.Module, name: str, stride: int, side_px: int) -> int:
-    """The number of channels of a network's map, at two sizes.
+    Measured on random weights, always the same: where a cell looks must not depend on what a
+    network has learnt, or a model would be another one when its weights are loaded.
 
     Raises:
         UserError: it takes inputs of one size only, or its maps are of other sizes than its
             stride says.
     """
-    device = next(conv.parameters()).device
-    conv.eval()
-    for height, width in ((side_px, side_px), (2 * stride, 5 * stride)):
-        try:
-            maps = conv(torch.zeros(1, 3, height, width, device=device))
-        except (AssertionError, RuntimeError) as error:
-            raise UserError(
-                f"backbone.name={name} takes inputs of {side_px}×{side_px} only, and detectors "
-                f"need maps of any size ({str(error).splitlines()[0][:120]})"
-            ) from None
-        if maps.shape[2:] != (-(-height // stride), -(-width // stride)):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.manual_seed(0)
+        conv = nn.Sequential(LastMap(features_of(imported(), name, stride, False))).eval()
+        whole, uneven = (map_at(conv, name, side) for side in (7 * stride, 7 * stride + 1))
+        cells = uneven.shape[3]  # of a side that no stride divides: is a cell begun a cell?
+        if whole.shape[3] != 7 or cells not in (7, 8):
             raise UserError(f"backbone.name={name}: its map is not of stride {stride}")
-    conv.train()
-    return int(maps.shape[1])
+        centre = first_centre(conv, stride)
+    left = (stride - 1) / 2 - round(2 * centre) / 2  # to half a pixel
+    block = nn.MaxPool2d(stride, stride, ceil_mode=cells == 8)
+    return int(whole.shape[1]), [nn.ZeroPad2d((left, -left, left, -left)), block]  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def map_at(conv: nn.Module, name: str, side_px: int) -> Tensor:
+    """The map of a black square.
+
+    Raises:
+        UserError: the network does not take this size.
+    """
+    try:
+        maps: Tensor = conv(torch.zeros(1, 3, side_px, side_px))
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(
+            f"backbone.name={name} does not take inputs of {side_px}×{side_px}, and detectors "
+            f"need maps of any size ({str(error).splitlines()[0][:120]})"
+        ) from None
+    return maps
 
 
 def first_centre(conv: nn.Module, stride: int) -> float:
@@ -162,44 +174,30 @@ def first_centre(conv: nn.Module, stride: int) -> float:
     gradient of cells amid a strip of noise. A network whose cells all see the whole image
     (squeeze-and-excitation, attention) has a gradient everywhere, which is taken off.
     """
-    generator = torch.Generator().manual_seed(0)
-    size = (NOISES, 3, HEIGHT_CELLS * stride, CELLS * stride)
-    device = next(conv.parameters()).device
-    strips = torch.randn(size, generator=generator).to(device).requires_grad_()
-    conv.eval()
-    cells = range(CELLS // 2 - 4, CELLS // 2 + 4)
+    strip = torch.randn(1, 3, HEIGHT_CELLS * stride, CELLS * stride).requires_grad_()
     columns = torch.arange(CELLS * stride, dtype=torch.double)
     centres = []
     with torch.enable_grad():
-        maps = conv(strips)
-        for cell in cells:
-            (gradient,) = torch.autograd.grad(maps[..., cell].sum(), strips, retain_graph=True)
-            weight = gradient.abs().sum(dim=(0, 1, 2)).double().cpu()
+        maps = conv(strip)
+        for cell in range(CELLS // 2 - 1, CELLS // 2 - 1 + ASKED):
+            (gradient,) = torch.autograd.grad(maps[..., cell].sum(), strip, retain_graph=True)
+            weight = gradient.abs().sum(dim=(0, 1, 2)).double()
             weight = (weight - weight.median()).clamp(min=0)
             centre = (cell + 0.5) * stride
             for _ in range(SHIFTS):  # a window about its own centre of gravity: mean shift
                 near = weight.where((columns - centre).abs() < NEAR_CELLS * stride, 0.0)
                 centre = float((near * columns).sum() / near.sum())
             centres.append(centre - cell * stride)
-    conv.train()
     return sum(centres) / len(centres)
-
-
-def stand_in(stride: int, centre: float) -> list[nn.Module]:
-    """Layers, never run, of the geometry of a network: one cell to each `stride` pixels begun.
-
-    The padding moves the first cell's centre to within half a pixel of where it is.
-    """
-    left = round((stride - 1) / 2 - centre)
-    block = nn.MaxPool2d(stride, stride, ceil_mode=True)
-    return [nn.ZeroPad2d((left, -left, left, -left)), block]
 
 
 def read(backbone: Backbone, weights: str) -> LoadedWeights:
     """Weights of a file, in timm's names or ours; of layers after the map none are taken.
 
+    What is missing `Backbone.load` reports.
+
     Raises:
-        UserError: the file is of another network (told by `Backbone.load`), or cannot be read.
+        UserError: the file cannot be read.
     """
     state = read_state(Path(weights).expanduser())
     if any(key.startswith(BACKBONE_PREFIX) for key in state):

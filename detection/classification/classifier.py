@@ -14,6 +14,7 @@ from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.errors import UserError
 from detection.training.model import Model, Prediction
+from detection.training.part import Part
 
 CLASSIFIER = "classifier"
 
@@ -160,6 +161,16 @@ class Classifier(Model):
             "side_px": self.side_px,
         }
 
+    def parts(self) -> dict[str, Part]:
+        """See `Model.parts`: all of it but the views, from an image of the network's size on."""
+        side = self.features.backbone.input_px
+        head = Part(
+            Probabilities(self), torch.rand(2, 3, side, side), "images", ["probabilities"],
+            f"images (B, 3, {side}, {side}), RGB in [0, 1] → probabilities (B, C)",
+            "test-time views (views=), and the scaling of images to them",
+        )  # fmt: skip
+        return {"head": head}
+
     # Scores and activations
 
     @property
@@ -230,6 +241,19 @@ class Classifier(Model):
         if layer not in self.layers:
             raise UserError(f"layer={layer}: there is no such layer; choose one of "
                             f"{', '.join(self.layers)}")  # fmt: skip
+
+
+class Probabilities(nn.Module):
+    """A classifier's logits as probabilities."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [0, 1] → (B, C)."""
+        logits: Tensor = self.model(images)
+        return logits.softmax(dim=1)
 
 
 def upto(backbone: Backbone, layer: str) -> nn.Sequential:

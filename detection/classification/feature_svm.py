@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from detection.classification.classifier import Classifier, ImageFeatures
 from detection.classification.views import ViewSet
 from detection.errors import UserError
+from detection.training.part import Part
 
 GRID = "grid5"
 
@@ -46,6 +47,10 @@ class FeatureSVM(Classifier):
         side = features.backbone.input_px
         width = self.read(torch.zeros(1, 3, side, side)).shape[1]
         self.svm = nn.Linear(width, num_classes)
+
+    def parts(self) -> dict[str, Part]:
+        """None: activations are normalised, and scored by SVMs, outside of the network."""
+        return {}
 
     @property
     def layers(self) -> list[str]:

@@ -12,36 +12,36 @@ from detection.data.samples import Split
 from detection.disk.images import image_size
 
 MOST_CLASSES = 30  # shown; of more, those with the fewest boxes to train on
-SHARES = (0.1, 0.5, 0.9)  # of the sides that are told
+SHARES = (0.1, 0.5, 0.9)  # of the sides that are shown
 MOST_IMAGES = 300  # whose objects' shares are looked at
 
 
 def box_summary(
-    truths: Mapping[str, tuple[Tensor, Tensor]], class_names: Sequence[str], train: str = "train"
+    gt: Mapping[str, tuple[Tensor, Tensor]], class_names: Sequence[str], train: str = "train"
 ) -> str:
     """A table: a row a class, its boxes in each split, and the sides of those of one.
 
-    A side is the root of a box's area in pixels; told are those that 10, 50 and 90 % of the
+    A side is the root of a box's area in pixels; shown are those that 10, 50 and 90 % of the
     boxes do not pass.
 
     Args:
-        truths: for each split boxes (N, 4) and labels (N,).
+        gt: for each split boxes (N, 4) and labels (N,).
         class_names: C names.
-        train: the split whose sides are told, and by which rare classes are chosen.
+        train: the split whose sides are shown, and by which rare classes are chosen.
     """
     counts = {
-        split: labels.bincount(minlength=len(class_names)) for split, (_, labels) in truths.items()
+        split: labels.bincount(minlength=len(class_names)) for split, (_, labels) in gt.items()
     }
     shown = counts[train].argsort(stable=True)[:MOST_CLASSES].sort().values.tolist()
     title = "boxes of each class"
     if len(shown) < len(class_names):
         title += f" (the {len(shown)} with the fewest of {len(class_names)})"
     table = Table("", title=title)
-    for split in truths:
+    for split in gt:
         table.add_column(split, justify="right")
     for share in SHARES:
         table.add_column(f"{share:.0%}", justify="right")
-    boxes, labels = truths[train]
+    boxes, labels = gt[train]
     sides = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
     for label in shown:
         table.add_row(

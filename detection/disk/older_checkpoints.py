@@ -59,6 +59,9 @@ def completed(content: dict[str, Any]) -> dict[str, Any]:
     search, data = content.get("model", {}).get("search"), content.get("data", {})
     if search and "engine" not in search:  # there was none but OpenCV's
         result["model"] = {**content["model"], "search": {**search, **OPENCV}}
+    features = content.get("model", {}).get("features", {})
+    if "scales_px" in features and "antialias" not in features:
+        result["model"] = {**result["model"], "features": {**features, "antialias": False}}
     if "processes" in data:
         others = {key: value for key, value in data.items() if key != "processes"}
         result["data"] = {**others, "threads": data["processes"]}

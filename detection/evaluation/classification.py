@@ -16,7 +16,7 @@ from detection.report.media import Media, MediaImages, MediaTable
 from detection.report.page import BarTable, Card, Gallery, Page, Plots, Shown, SmallTable
 from detection.report.plots import STYLE, svg
 from detection.report.result_files import GuessPredictions
-from detection.report.tables import Table, interval_remark, percent, spread
+from detection.report.tables import Table, interval_text, percent
 
 SHOWN = 60  # classes in the report's table
 PAIRS = 15  # of the most confused
@@ -69,7 +69,7 @@ class ClassificationEvaluator:
             [
                 Card(
                     f"{percent(errors[f'top{k}_error'])} %",
-                    f"top-{k} error{spread(errors, f'top{k}_error')}",
+                    f"top-{k} error{interval_text(errors, f'top{k}_error')}",
                     is_main=True,
                 )
                 for k in (1, TOP)
@@ -99,7 +99,7 @@ def error_table(errors: dict[str, float]) -> Table:
     """What a person sees at once."""
     rows = {"top1_error": "top-1 error", "top5_error": "top-5 error", "top1_accuracy": "accuracy"}
     listed = [(text, f"test/{name}") for name, text in rows.items() if name in errors]
-    return Table("test images, %", [*listed], interval_remark(errors))
+    return Table("test images, %", [*listed])
 
 
 def intervals(table: dict[str, Tensor]) -> dict[str, float]:

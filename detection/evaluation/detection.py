@@ -20,7 +20,7 @@ from detection.report.media import Media, MediaCurves, MediaImages, MediaTable
 from detection.report.page import BarTable, Card, Gallery, Page, Plots, Shown
 from detection.report.plots import precision_recall
 from detection.report.result_files import DetectionPredictions
-from detection.report.tables import Table, interval_remark, percent, spread
+from detection.report.tables import Table, interval_text, percent
 
 PICTURES = 6  # of each kind in the gallery
 ENOUGH_OBJECTS = 20  # of a class, for a threshold of its own
@@ -96,7 +96,7 @@ class DetectionEvaluator:
     def _interval(
         self, metric: VOCMeanAveragePrecision, tables: tuple[Tensor, Tensor], images: int
     ) -> dict[str, float]:
-        """`map_low` and `map_high`: see `detection.metrics.bootstrap`."""
+        """Ends of the interval of the mAP: see `detection.metrics.bootstrap`."""
         matched, counts = metric.match(*tables), resampled(images)
         protocol = self.interpolation
         maps = resampled_maps(*tables, metric.num_classes, matched, counts, protocol)
@@ -117,7 +117,7 @@ class DetectionEvaluator:
         cards = [
             Card(
                 f"{percent(figures['map'])} %",
-                f"mAP at IoU 0.5 ({main}){spread(figures, 'map')}",
+                f"mAP at IoU 0.5 ({main}){interval_text(figures, 'map')}",
                 is_main=True,
             ),
             Card(f"{percent(figures[f'map_{other}'])} %", f"mAP ({NAMES[other]})"),
@@ -205,7 +205,6 @@ def ap_table(
             f"nothing was detected of {len(undetected)} classes, which count as 0 (were there "
             f"objects of them to learn from?): {', '.join(undetected[:10])}"
         )
-    remarks += interval_remark(figures)
     return Table("average precision, %", rows, remarks)
 
 

@@ -21,13 +21,13 @@ def resampled(images: int, seed: int = 0) -> Tensor:
 
 
 def interval(name: str, values: Tensor) -> dict[str, float]:
-    """`<name>_low` and `<name>_high`, between which 95 % of the values (B,) lie.
+    """`interval/<name>_low` and `..._high`, between which 95 % of the values (B,) lie.
 
     Nothing where there is none; resamplings without a value (NaN) are left out.
     """
     tail = (1 - INSIDE) / 2
     low, high = (float(values.nanquantile(share)) for share in (tail, 1 - tail))
-    return {} if math.isnan(low) else {f"{name}_low": low, f"{name}_high": high}
+    return {} if math.isnan(low) else {f"interval/{name}_low": low, f"interval/{name}_high": high}
 
 
 def mean_shares(is_right: Tensor, counts: Tensor) -> Tensor:

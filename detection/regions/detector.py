@@ -21,8 +21,10 @@ from detection.proposals.recall import ProposalRecall
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.store import open_store
 from detection.regions.advice import Advising, tell_advice, tell_recall
+from detection.regions.parts import parts_of
 from detection.runtime.distributed import is_first_process
 from detection.training.model import Model
+from detection.training.part import Entry, Part
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,14 @@ class RegionFeatures(Advising, Protocol):
 
     def pool(self, prepared: list[Tensor], boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Features (R, out_features) of (R, 4) boxes."""
+        ...
+
+    def entry(self) -> Entry:
+        """Where a network of regions begins, for other programs."""
+        ...
+
+    def from_entry(self, given: Tensor) -> Tensor:
+        """Features (R, out_features) of what goes in there."""
         ...
 
     def distinct(
@@ -187,6 +197,10 @@ class RegionDetector(Model):
         """Scores of one kind, on the same proposals."""
         proposals = {"search": self.search, "published_boxes": self.published_boxes}
         return super().interface() | {"scoring": self.scoring} | proposals
+
+    def parts(self) -> dict[str, Part]:
+        """See `Model.parts`."""
+        return parts_of(self)
 
     def forward(
         self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None

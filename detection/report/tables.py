@@ -7,6 +7,9 @@ from io import StringIO
 from rich.console import Console
 from rich.table import Table as RichTable
 
+INTERVAL = "interval/"  # before the names of the ends of intervals: no class can be called so
+BRACKETS = "in brackets: 95 % of resamplings of the test images (bootstrap)"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -27,21 +30,25 @@ class Table:
 
         Args:
             figures: the content of `metrics.json`; a figure's spread over repetitions is
-                `<name>_sd`, its interval goes from `<name>_low` to `<name>_high`.
+                `<name>_sd`, the ends of its interval `test/interval/<name>_low`, `_high`.
         """
         beside = any(k.startswith("published/") for k in figures)
         table = RichTable("", title=self.title)
         table.add_column("measured", justify="right")
         if beside:
             table.add_column("published", justify="right")
+        bracketed = False
         for row in self.rows:
             if row is None:
                 table.add_section()
                 continue
             label, key = row
-            cells = [label, percent(figures.get(key)) + beside_figure(figures, key)]
+            sureness = beside_figure(figures, key)
+            bracketed |= "[" in sureness
+            cells = [label, percent(figures.get(key)) + sureness]
             table.add_row(*cells, *([percent(figures.get(f"published/{key}"))] if beside else []))
-        table.caption = "\n".join(self.remarks) or None
+        remarks = [*self.remarks, BRACKETS] if bracketed else self.remarks
+        table.caption = "\n".join(remarks) or None
         text = StringIO()
         Console(file=text, width=80, markup=False).print(table)
         return text.getvalue()
@@ -50,33 +57,26 @@ class Table:
 def beside_figure(figures: Mapping[str, float], key: str) -> str:
     """How sure a figure is: its spread over repetitions, else its interval.
 
-    >>> beside_figure({"map": 0.5, "map_low": 0.41, "map_high": 0.593}, "map")
+    >>> beside_figure({"test/interval/map_low": 0.41, "test/interval/map_high": 0.593}, "test/map")
     ' [41.0, 59.3]'
     """
     if f"{key}_sd" in figures:
         return f" ± {percent(figures[f'{key}_sd'])}"
-    if f"{key}_low" in figures:
-        return f" [{percent(figures[f'{key}_low'])}, {percent(figures[f'{key}_high'])}]"
-    return ""
+    split, _, name = key.partition("/")
+    ends = [figures.get(f"{split}/{INTERVAL}{name}_{end}") for end in ("low", "high")]
+    return "" if None in ends else f" [{', '.join(map(percent, ends))}]"
 
 
-def spread(figures: Mapping[str, float], key: str) -> str:
+def interval_text(figures: Mapping[str, float], name: str) -> str:
     """A figure's interval in the report, if it has one.
 
-    >>> spread({"map_low": 0.41, "map_high": 0.593}, "map")
+    >>> interval_text({"interval/map_low": 0.41, "interval/map_high": 0.593}, "map")
     '; 41.0 to 59.3 % in 95 % of resamplings of the test images'
     """
-    if f"{key}_low" not in figures:
+    ends = [figures.get(f"{INTERVAL}{name}_{end}") for end in ("low", "high")]
+    if None in ends:
         return ""
-    low, high = (percent(figures[f"{key}_{end}"]) for end in ("low", "high"))
-    return f"; {low} to {high} % in 95 % of resamplings of the test images"
-
-
-def interval_remark(figures: Mapping[str, float]) -> list[str]:
-    """What the brackets of a table mean, if it has some."""
-    if not any(name.endswith("_low") for name in figures):
-        return []
-    return ["in brackets: 95 % of resamplings of the test images (bootstrap)"]
+    return f"; {' to '.join(map(percent, ends))} % in 95 % of resamplings of the test images"
 
 
 def percent(value: float | None) -> str:

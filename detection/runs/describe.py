@@ -62,11 +62,13 @@ def describe(words: Sequence[str]) -> Group:
         table.add_row(name, f"{rows}×{columns}")
     for name, rows, columns in dense_sizes(network, height, width):
         table.add_row(name, f"{rows}×{columns}")
+    field = backbone.field
     summary = (
         f"{found.parameters:,} parameters, {found.connections / 1e6:,.0f} M connections; the map "
-        f"before the last pooling has stride {backbone.field.stride}, and a cell sees "
-        f"{backbone.field.size} pixels a side"
+        f"before the last pooling has stride {field.stride}"
     )
+    if field.size > field.stride:  # that of timm's networks is not known
+        summary += f", and a cell sees {field.size} pixels a side"
     return Group(table, summary)
 
 

@@ -126,7 +126,7 @@ def restore_all(
         if precision:
             tree = {**tree, "precision": precision}
         model = restore_model({**content, "model": tree})
-        if svd_rank:
+        if svd_rank is not None:
             factor(model, svd_rank)
         models.append(model)
     return as_one(models)
@@ -136,10 +136,11 @@ def factor(model: nn.Module, ranks: Sequence[int]) -> None:
     """Approximate fc6 and fc7 of a model's heads; see `Head.factor`.
 
     Raises:
-        UserError: it has no head with such layers.
+        UserError: it has no head with such layers, or the ranks are not two positive numbers.
     """
-    heads = [part for part in model.modules() if isinstance(part, Head)]
-    if not heads:
-        raise UserError("svd_rank= is for a head with fc6 and fc7, which this model has not")
-    for head in heads:
-        head.factor(ranks)
+    is_pair = isinstance(ranks, Sequence) and len(ranks) == 2
+    if not is_pair or not all(isinstance(rank, int) and rank > 0 for rank in ranks):
+        raise UserError(f"svd_rank={ranks}: give the rank of fc6 and of fc7, such as [256,64]")
+    for part in model.modules():
+        if isinstance(part, Head):
+            part.factor(ranks)

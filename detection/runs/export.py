@@ -19,7 +19,7 @@ from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.disk.checkpoints import Checkpoint
-    from detection.runs.networks import Part
+    from detection.training.part import Part
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,6 @@ def export(options: ExportOptions) -> None:
     from detection.disk.checkpoints import read_checkpoint
     from detection.disk.files import replacing
     from detection.runs.evaluate import restore_all
-    from detection.runs.networks import part_of
 
     content, out = read_checkpoint(options.ckpt), Path(options.out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +86,11 @@ def export(options: ExportOptions) -> None:
             write_weights(content, temporary)
         log.info("%d weights → %s", len(content["state_dict"]), out)
         return
-    part = part_of(model, options.part)
+    parts = model.parts()
+    if options.part not in parts:
+        known = f"it has {', '.join(parts)}" if parts else "export its weights: FILE.safetensors"
+        raise UserError(f"part={options.part}: this model has no such network; {known}")
+    part = parts[options.part]
     write = write_onnx if out.suffix == ".onnx" else write_program
     with replacing(out) as temporary:
         write(part, metadata(content), temporary)

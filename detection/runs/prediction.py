@@ -212,8 +212,8 @@ def claimed(out: Path, key: str) -> Iterator[dict[str, Record]]:
             lines = records.read_text().splitlines() if records.is_file() else [key]
             if lines[:1] != [key]:
                 raise UserError(
-                    f"out={out} holds predictions of another model or threshold: choose another "
-                    "folder, or delete it"
+                    f"out={out} holds predictions of another model, threshold or svd_rank: choose "
+                    "another folder, or delete it"
                 )
             read = [(line, record) for line in lines[1:] if (record := parsed(line))]
             good = [(line, record) for line, record in read if not record.error]

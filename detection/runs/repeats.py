@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger
 from detection.disk.files import read_json, write_json
 from detection.evaluation.classification import error_table
 from detection.report.page import BarTable, Card, Page, write_page
-from detection.report.tables import percent
+from detection.report.tables import INTERVAL, percent
 from detection.runs.report import tell_loggers
 
 log = logging.getLogger(__name__)
@@ -85,13 +85,15 @@ def page_of(found: Mapping[str, Figures], figures: Figures) -> Page:
 def mean_and_spread(found: Sequence[Figures]) -> Figures:
     """Means over splits, and of what was tested the standard deviation too; times are summed.
 
-    A figure that not every split has (a class without a test image there) is left out.
+    A figure that not every split has (a class without a test image there) is left out, and so
+    are the intervals of each: the standard deviation takes their place.
 
     >>> mean_and_spread([{"test/top1_accuracy": 0.75, "time/svm_s": 1.0}] * 2)
     {'test/top1_accuracy': 0.75, 'test/top1_accuracy_sd': 0.0, 'time/svm_s': 2.0}
     """
     result = {}
-    for key in (k for k in found[0] if all(k in figures for figures in found)):
+    common = [k for k in found[0] if all(k in figures for figures in found)]
+    for key in (k for k in common if f"/{INTERVAL}" not in k):
         values = [figures[key] for figures in found]
         result[key] = sum(values) if key.startswith("time/") else statistics.fmean(values)
         if key.startswith(("test/", "val/")):

@@ -17,6 +17,7 @@ from detection.sppnet.windows import (
     scale_boxes,
     windows_on_map,
 )
+from detection.training.part import Entry
 
 # of the median object, in the scaled image: blood cells, cards and VOC were found best so
 OBJECT_PX, TOLERANCE = 160, 1.4
@@ -74,7 +75,7 @@ class SPPFeatures(nn.Module):
         """What the features depend on beside weights."""
         scales = (self.scales_px, self.max_side_px, self.scale_rule, self.target_px)
         pyramid = f"spp levels={self.levels} scales={scales} shrink={self.shrink_px}"
-        return f"{pyramid} antialias={self.antialias} {self.backbone.conv}"
+        return f"{pyramid} antialias={self.antialias} {self.backbone.field} {self.backbone.conv}"
 
     def advice(self, shares: Tensor) -> str:
         """Another scale, where half of the objects are far smaller or larger than suits one."""
@@ -163,6 +164,20 @@ class SPPFeatures(nn.Module):
         rows = torch.arange(len(key), device=key.device)
         first = rows.new_full((len(values),), len(key)).scatter_reduce(0, which, rows, "amin")
         return first, which
+
+    def entry(self) -> Entry:
+        """A network begins after the pooling, whose windows are of any number and size."""
+        scales = f"shorter side {self.scales_px}, longer at most {self.max_side_px}"
+        return Entry(
+            "pooled", torch.rand(2, self.out_features),
+            f"pooled (R, {self.out_features}), bin after bin, channels inside each",
+            f"selective search; maps of the scaled image ({scales}; part=maps); pooling of levels "
+            f"{self.levels} in each window, drawn in by {self.shrink_px:g} pixels",
+        )  # fmt: skip
+
+    def from_entry(self, given: Tensor) -> Tensor:
+        """(R, out_features): what was pooled."""
+        return given
 
     def forward(self, images: Tensor, windows: Tensor) -> Tensor:
         """Features (R, out_features) of windows in images of one size, with a gradient.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from detection.combine.nms import Combination
 from detection.data.module import DataModule
 from detection.data.samples import AsStored, Sample, Transform
+from detection.training.part import Part
 
 Prediction = dict[str, Tensor]
 """What a model says of an image, by task. Detection: `boxes` (K, 4) float32 half-open xyxy in
@@ -62,6 +63,10 @@ class Model(nn.Module):
     def combination(self) -> Combination | None:
         """From the candidates of several models to predictions; None: scores are averaged."""
         return None
+
+    def parts(self) -> dict[str, Part]:
+        """The networks in it that other programs can run, by name; "head" is the last of them."""
+        return {}
 
     def interface(self) -> dict[str, object]:
         """What the members of an ensemble must have in common, by name."""

@@ -91,7 +91,7 @@ def test_bad_sizes_and_data_are_refused():
         training(sizes_px=[])
     with pytest.raises(UserError, match=r"sizes_px=12 is too small .* it needs \d+ pixels"):
         training(sizes_px=[64, 12])
-    with pytest.raises(UserError, match=r"sizes_px=32 is too small for level 3 of the pyramid"):
+    with pytest.raises(UserError, match=r"sizes_px=32 is too small for 3×3 bins"):
         training(net=spp(levels=(3, 1)), sizes_px=[64, 32])
     with pytest.raises(UserError, match="several classes in an image: model=feature_svm"):
         training(multi_label=True)

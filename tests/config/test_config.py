@@ -328,3 +328,17 @@ def test_run_dir_of_another_config_is_refused(tmp_path):
 def test_config_files_stay_short():
     for path in CONF.rglob("*.yaml"):
         assert len(path.read_text().splitlines()) <= 40, path
+
+
+@pytest.mark.parametrize("model", ["sppnet", "rcnn"])
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "zf5", "vgg16"])
+@pytest.mark.parametrize("data", ["ilsvrc_det", "shapes", "voc", "voc07"])
+def test_no_value_revives_what_another_leaves_out(model, backbone, data):
+    """Files of two choices set values of stages that a third may have set to null."""
+    cfg = composed(f"model={model}", f"backbone={backbone}", f"data={data}", "data.root=x")
+    stages = OmegaConf.to_container(cfg.model.stages)
+    assert stages["finetune"]
+    for stage in filter(None, stages.values()):
+        assert "_target_" in stage
+        for value in stage.values():
+            assert not isinstance(value, dict) or "_target_" in value or "transforms" in value

@@ -3,6 +3,7 @@
 import logging
 import operator
 from functools import partial, reduce
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,21 +130,31 @@ def test_missing_root(tmp_path):
 
 
 def test_a_list_of_all_images_is_split_by_itself(fake_voc, caplog):
-    """As CVAT exports: `default.txt`, and images that are on no list."""
+    """As CVAT exports: `default.txt`; images that are on no list, or without annotation."""
     for n in range(20):
         fake_voc.add(f"{n:02d}", [CAT] if n % 4 else [DOG])
+    (fake_voc.root / "Annotations" / "15.xml").unlink()
     fake_voc.lists(default=[f"{n:02d}" for n in range(16)])
     module = data(fake_voc.root)
     with caplog.at_level(logging.INFO):
         module.setup()
     ids = reduce(operator.iadd, [s.image_ids for s in module.splits.values()], [])
-    assert sorted(ids) == [f"{n:02d}" for n in range(16)]
-    assert "those of default.txt are split by themselves" in caplog.text
+    assert sorted(ids) == [f"{n:02d}" for n in range(15)]
+    assert "default.txt lists all images" in caplog.text
     table = next(r.getMessage() for r in caplog.records if "boxes of each class" in r.getMessage())
     row = next(line for line in table.splitlines() if "dog" in line)
     counts = [int(cell) for cell in row.replace("│", " ").split()[1:4]]
-    assert sum(counts) == 4  # of the sixteen
+    assert sum(counts) == 4  # of the fifteen
     assert row.replace("│", " ").split()[4:] == ["35", "35", "35"]  # √(40 · 30) pixels: 34.6
+
+
+def test_lists_of_other_names_are_never_mixed(fake_voc):
+    """Whose test images would be trained on."""
+    for n in range(8):
+        fake_voc.add(f"{n}", [CAT])
+    fake_voc.lists(Train=["0", "1", "2"], Test=["3", "4"])
+    with pytest.raises(UserError, match=r"train\.txt is missing; lists there: Test, Train"):
+        data(fake_voc.root).setup()
 
 
 def test_missing_list_names_those_there(folder):
@@ -246,6 +257,7 @@ class Detector(RegionDetector):
     def __init__(self, published_boxes):
         torch.nn.Module.__init__(self)
         self.published_boxes, self.search = published_boxes, SelectiveSearch()
+        self.features = SimpleNamespace(advice=lambda shares: "")
 
 
 def test_mat_boxes_of_the_authors_instead_of_our_own(fake_voc, tmp_path):

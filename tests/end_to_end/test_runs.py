@@ -48,7 +48,8 @@ def test_the_default_network_learns(paths, tmp_path):
     run("train.py", *words)
     learnt = figures(tmp_path / "run")
     assert learnt["test/map"] > 0.4
-    assert learnt["test/map_low"] <= learnt["test/map"] <= learnt["test/map_high"]
+    low, high = (learnt[f"test/interval/map_{end}"] for end in ("low", "high"))
+    assert low <= learnt["test/map"] <= high
     assert "boxes of each class" in (tmp_path / "run" / "train.log").read_text()
 
 
@@ -107,13 +108,13 @@ def test_a_stage_validates_what_it_has_learnt(finished, paths, tmp_path, stage):
 
 
 def test_factored_layers_are_a_choice_of_the_test(finished, paths, tmp_path):
-    """Of full rank they change nothing to speak of; of rank 1 they are not the same model."""
+    """Of full rank (1,024 in zf5_small) they change nothing; of rank 1 it is another model."""
     found = {}
-    for name, ranks in (("full", "[512,256]"), ("one", "[1,1]")):
+    for name, ranks in (("full", "[1024,1024]"), ("one", "[1,1]")):
         words = [f"ckpt={finished}", "trainer=cpu", f"svd_rank={ranks}", *paths]
         run("evaluate.py", *words, f"run_dir={tmp_path}/{name}")
         found[name] = figures(tmp_path / name)["test/map"]
-    assert found["full"] == pytest.approx(figures(finished)["test/map"], abs=0.02)
+    assert found["full"] == pytest.approx(figures(finished)["test/map"], abs=1e-6)
     assert found["one"] != found["full"]
 
 

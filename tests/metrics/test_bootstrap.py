@@ -56,8 +56,8 @@ def test_the_interval_of_a_share_is_the_binomial_one() -> None:
     values = mean_shares(right, resampled(400))
     found = interval("accuracy", values)
     margin = 1.96 * (0.75 * 0.25 / 400) ** 0.5
-    assert found["accuracy_low"] == pytest.approx(0.75 - margin, abs=0.01)
-    assert found["accuracy_high"] == pytest.approx(0.75 + margin, abs=0.01)
+    assert found["interval/accuracy_low"] == pytest.approx(0.75 - margin, abs=0.01)
+    assert found["interval/accuracy_high"] == pytest.approx(0.75 + margin, abs=0.01)
 
 
 def test_classes_without_objects_have_no_interval() -> None:

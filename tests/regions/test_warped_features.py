@@ -10,14 +10,14 @@ from small_spp import small
 
 from detection.backbones.efficientnet_lite import efficientnet_lite
 from detection.errors import UserError
-from detection.regions.warped_features import (
+from detection.regions.warp import (
     Warp,
-    WarpedFeatures,
     rectangles,
     resize_on_cpu,
     sample_on_device,
     warp_regions,
 )
+from detection.regions.warped_features import WarpedFeatures
 
 WARPS = [
     Warp(size, padding, mode, shift)
@@ -179,12 +179,12 @@ def test_a_backbone_without_fc6_is_pooled_to_a_grid():
     features = WarpedFeatures(efficientnet_lite(**lite), padding_px=8, grid=3)
     assert features.out_features == 112 * 9
     maps = torch.rand(2, 112, 7, 7)
-    pooled = features.pool5(maps)
+    pooled = features.backbone.pool5(maps, features.grid)
     assert pooled[1, 5, 1, 2] == maps[1, 5, 2:5, 4:7].max()
     boxes = torch.tensor([[0.0, 0, 40, 30], [5, 5, 20, 30]])
     image = torch.zeros(3, 50, 60, dtype=torch.uint8)
     assert features.pool([image], boxes, (50, 60)).shape == (2, 112 * 9)
-    with pytest.raises(UserError, match="too small for level 8"):
+    with pytest.raises(UserError, match="too small for 8×8 bins"):
         WarpedFeatures(efficientnet_lite(**lite), padding_px=8, grid=8)
     with pytest.raises(UserError, match="for backbones without fc6"):
         WarpedFeatures(small(), padding_px=4, grid=3)

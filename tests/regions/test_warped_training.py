@@ -16,7 +16,8 @@ from detection.evaluation.detection import DetectionEvaluator
 from detection.matching import Matcher
 from detection.regions.detector import RegionDetector
 from detection.regions.sampling import label_windows
-from detection.regions.warped_features import WarpedFeatures, warp_regions
+from detection.regions.warp import warp_regions
+from detection.regions.warped_features import WarpedFeatures
 from detection.regions.warped_training import Drawing, WarpedTrainingOptions, WindowBatches
 from detection.training.schedules import TrainingLength, one_cycle, step_decay
 

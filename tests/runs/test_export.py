@@ -78,6 +78,21 @@ def test_a_head_scores_and_moves_regions(tmp_path, suffix, moves):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
+def test_a_head_of_svms_gives_margins(tmp_path):
+    """The papers' way of scoring."""
+    model = made(tmp_path, DETECTOR | {"scoring": "svm"})
+    model.is_fitted[:] = True
+    torch.nn.init.normal_(model.head.output("svm").weight)
+    save_model(tmp_path / "model.ckpt", model, DETECTOR | {"scoring": "svm"}, {}, CLASSES)
+    out = tmp_path / "head.onnx"
+    export(ExportOptions(ckpt=str(tmp_path), out=str(out)))
+    pooled = torch.rand(4, model.regions.out_features)
+    scores, _ = onnx_outputs(out, pooled=pooled)
+    with torch.no_grad():
+        np.testing.assert_allclose(scores, model.score(pooled), atol=1e-4)
+    assert scores.min() < 0
+
+
 def test_maps_of_any_size(tmp_path):
     model, out = made(tmp_path, DETECTOR), tmp_path / "maps.onnx"
     export(ExportOptions(ckpt=str(tmp_path), out=str(out), part="maps"))
@@ -109,6 +124,6 @@ def test_mistakes_are_told(tmp_path):
     (tmp_path / "there.onnx").touch()
     with pytest.raises(UserError, match="exists already"):
         read_options([f"ckpt={tmp_path}", f"out={tmp_path}/there.onnx"])
-    with pytest.raises(UserError, match="no such part"):
+    with pytest.raises(UserError, match="no such network; it has head"):
         export(ExportOptions(ckpt=str(tmp_path), out=str(tmp_path / "a.pt2"), part="maps"))
     assert not (tmp_path / "a.pt2").exists()

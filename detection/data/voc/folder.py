@@ -13,7 +13,7 @@ from detection.errors import UserError
 
 log = logging.getLogger(__name__)
 
-OF_SPLITS = ("train", "trainval", "val", "test")
+EXPORTED = "default"  # CVAT's list of all images that it exports
 
 
 class VOCFolder:
@@ -150,12 +150,12 @@ def split_ids(
         fractions: shares of a stratified split, made where the folder has no lists of splits.
         seed: of that split.
     """
-    if not any(named.values()) and not any(name in folder.lists for name in OF_SPLITS):
+    if not any(named.values()) and (not folder.lists or list(folder.lists) == [EXPORTED]):
         image_ids = folder.annotated()
-        if folder.lists:  # as CVAT exports: default.txt
-            image_ids = sorted({i for name in folder.lists for i in folder.ids(name)})
-            log.info("no list of training images: those of %s are split by themselves",
-                     ", ".join(f"{name}.txt" for name in sorted(folder.lists)))  # fmt: skip
+        if folder.lists:
+            listed = set(folder.ids(EXPORTED))
+            image_ids = [i for i in image_ids if i in listed]
+            log.info("%s.txt lists all images: they are split by themselves", EXPORTED)
         labels = {i: [o.name for o in folder.annotation(i).objects] for i in image_ids}
         return stratified_split(labels, fractions, seed)
     chosen = {split: name for split, name in named.items() if name}

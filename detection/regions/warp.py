@@ -1,0 +1,193 @@
+"""Regions as squares of pixels (R-CNN, section 2.1 and appendix A), all at once."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_PADDING = 2.0  # times the images' own pixels
+MAX_ROWS = 65_535  # of what cuDNN samples at a time
+
+Mode = Literal["warp", "square_with_context", "square"]
+
+
+@dataclass(frozen=True)
+class Warp:
+    """How a region becomes a square of pixels.
+
+    Attributes:
+        size_px: side of the crops.
+        padding_px: context about the region, in pixels of the square.
+        mode: "warp": the region is stretched to the square; "square_with_context": the tightest
+            square about the region is scaled; "square": the same, without what lies outside the
+            region (and its padding).
+        original_shift: cut out one column and row more on the right and below, as the original
+            does: it takes the centre half a pixel too far, and both ends as inclusive.
+    """
+
+    size_px: int
+    padding_px: int
+    mode: Mode = "warp"
+    original_shift: bool = False
+
+
+@dataclass(frozen=True)
+class Rectangles:
+    """What is cut out of an image, and where it lies in the square; both int64, half-open.
+
+    Attributes:
+        source: (R, 4) xyxy in the image, inside it.
+        target: (R, 4) xyxy in the square; the rest of the square is the mean.
+    """
+
+    source: Tensor
+    target: Tensor
+
+
+def rectangles(boxes: Tensor, size: tuple[int, int], warp: Warp) -> Rectangles:
+    """Where the regions of an image come from and go to: rcnn_im_crop.m, for all regions at once.
+
+    Args:
+        boxes: (R, 4) half-open xyxy in pixels of the image; of any size, inside it or not.
+        size: height and width of the image.
+        warp: how.
+    """
+    low, high = boxes.double()[:, :2], boxes.double()[:, 2:]
+    half = ((high - low) / 2).clamp(min=0.5)
+    side = torch.full_like(low, warp.size_px)  # that is filled of each square
+    if warp.mode == "square":  # the region only, scaled as its square is
+        inner = warp.size_px - 2 * warp.padding_px
+        side = 2 * warp.padding_px + inner * half / half.amax(dim=1, keepdim=True)
+    # the padding is fixed in pixels of the square, so a large region gets more of the image
+    context = side / (side - 2 * warp.padding_px)
+    if warp.mode == "square_with_context":
+        half = half.amax(dim=1, keepdim=True).expand(-1, 2)
+    centre = (low + high) / 2
+    moved = warp.original_shift and (warp.padding_px > 0 or warp.mode != "warp")
+    begin = round_half_up(centre - half * context)
+    end = round_half_up(centre + half * context) + (1 if moved else 0)
+    end = torch.maximum(end, begin + 1)
+    # what lies outside the image is not cut out; the square keeps the mean there
+    limit = torch.tensor([size[1], size[0]], dtype=torch.double, device=boxes.device)
+    begin_in = torch.minimum(begin.clamp(min=0), limit - 1)
+    end_in = torch.maximum(torch.minimum(end, limit), begin_in + 1)
+    scale = side / (end - begin)
+    start = round_half_up((warp.size_px - side) / 2 + (begin_in - begin) * scale)
+    start = start.clamp(0, warp.size_px - 1)
+    extent = round_half_up((end_in - begin_in) * scale).clamp(min=1)
+    stop = (start + extent).clamp(max=warp.size_px)
+    return Rectangles(
+        torch.cat([begin_in, end_in], dim=1).long(), torch.cat([start, stop], dim=1).long()
+    )
+
+
+def round_half_up(value: Tensor) -> Tensor:
+    """To integers; halves go up.
+
+    >>> round_half_up(torch.tensor([0.5, 1.5, -0.5, 2.4])).tolist()
+    [1.0, 2.0, 0.0, 2.0]
+    """
+    return (value + 0.5).floor()
+
+
+def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) -> Tensor:
+    """Squares (R, 3, S, S) of the regions of some images, one image's after the other's.
+
+    On a GPU those of images of one size are sampled together, some hundreds in a call. On a CPU
+    OpenCV resizes them in as many threads as torch has, which is several times as fast there
+    (benchmarks/warp.py); channels then lie last in memory.
+
+    Args:
+        images: (3, H, W) float32, normalised: the mean is zero, which is what fills the crops.
+        boxes: for each image (R', 4) half-open xyxy.
+        warp: how.
+    """
+    parts = [
+        rectangles(b, (int(i.shape[1]), int(i.shape[2])), warp)
+        for i, b in zip(images, boxes, strict=True)
+    ]
+    if not sum(len(p.source) for p in parts):
+        return images[0].new_zeros(0, 3, warp.size_px, warp.size_px)
+    sample = resize_on_cpu if images[0].device.type == "cpu" else sample_on_device
+    return sample(images, parts, warp.size_px)
+
+
+def resize_on_cpu(images: Sequence[Tensor], parts: Sequence[Rectangles], side: int) -> Tensor:
+    """The crops by OpenCV."""
+    total = sum(len(p.source) for p in parts)
+    crops = torch.zeros(total, side, side, 3)  # the mean
+    view = crops.numpy()
+    arrays = [i.permute(1, 2, 0).contiguous().numpy() for i in images]
+    rows = [
+        (array, *source, *target)
+        for array, part in zip(arrays, parts, strict=True)
+        for source, target in zip(part.source.tolist(), part.target.tolist(), strict=True)
+    ]
+
+    def resize(first: int) -> None:
+        for row in range(first, total, threads):  # OpenCV releases the GIL
+            array, x1, y1, x2, y2, left, top, right, bottom = rows[row]
+            place = view[row, top:bottom, left:right]
+            cv2.resize(array[y1:y2, x1:x2], (right - left, bottom - top), dst=place)
+
+    threads = min(torch.get_num_threads(), total)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(resize, range(threads)))
+    return crops.permute(0, 3, 1, 2)
+
+
+def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side: int) -> Tensor:
+    """The crops by one bilinear sampling, on the images' device.
+
+    Images are padded to one size, and each image's regions to one number; images of very
+    different sizes are sampled one by one.
+    """
+    device = images[0].device
+    counts = [len(p.source) for p in parts]
+    height, width = (max(2, *(int(i.shape[d]) for i in images)) for d in (1, 2))
+    pixels = sum(int(i.shape[1]) * int(i.shape[2]) for i in images)
+    if len(images) > 1 and len(images) * height * width > MAX_PADDING * pixels:
+        pairs = zip(images, parts, strict=True)
+        return torch.cat([sample_on_device([i], [p], side) for i, p in pairs])
+    # one sampling call for all images: a launch for each of 2,000 regions would starve a GPU
+    canvas = images[0].new_zeros(len(images), 3, height, width)
+    for row, image in enumerate(images):
+        canvas[row, :, : image.shape[1], : image.shape[2]] = image
+    source = torch.zeros(len(images), max(counts), 4, device=device)
+    target = torch.zeros(len(images), max(counts), 4, device=device)
+    for row, part in enumerate(parts):
+        source[row, : counts[row]] = part.source.to(source)
+        target[row, : counts[row]] = part.target.to(target)
+    place = torch.arange(side, device=device, dtype=torch.float32)
+    x = sampled(place, source[..., 0::2], target[..., 0::2], width)
+    y = sampled(place, source[..., 1::2], target[..., 1::2], height)
+    grid = torch.stack(
+        [x[:, :, None].expand(-1, -1, side, -1), y[..., None].expand(-1, -1, -1, side)], dim=-1
+    )  # (B, K, S, S, 2)
+    crops = torch.cat(
+        [
+            F.grid_sample(canvas, some.flatten(1, 2), align_corners=True).unflatten(2, (-1, side))
+            for some in grid.split(max(1, MAX_ROWS // side), dim=1)
+        ],
+        dim=2,
+    ).transpose(1, 2)  # (B, K, 3, S, S)
+    return torch.cat([crops[row, :n] for row, n in enumerate(counts)])
+
+
+def sampled(place: Tensor, source: Tensor, target: Tensor, side: int) -> Tensor:
+    """Where along one axis each pixel of a square reads, (..., S), in `grid_sample`'s coordinates.
+
+    As in OpenCV, pixels beyond the cut-out repeat its border; what is not the target's reads far
+    outside the image, which is zero.
+    """
+    begin, end = source[..., :1], source[..., 1:]
+    left, right = target[..., :1], target[..., 1:]
+    pixel = begin + (place - left + 0.5) * (end - begin) / (right - left) - 0.5
+    pixel = torch.minimum(torch.maximum(pixel, begin), end - 1)
+    relative = 2 * pixel / max(side - 1, 1) - 1
+    return torch.where((place >= left) & (place < right), relative, torch.full_like(relative, -3.0))
