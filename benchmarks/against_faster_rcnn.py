@@ -24,6 +24,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
@@ -37,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PILOTS = (40, 240)  # steps of fine-tuning by which ours is timed: maps, and a step
 SCALE_PX, MAX_SIDE_PX, BATCH, LR, WARM_UP = 400, 800, 4, 0.01, 100
 LEVELS, WIDTH = (3, 5, 7), 128  # groups of blocks whose maps the pyramid reads; its channels
+HIDDEN = 512  # of the box head
 
 
 class Pyramid(nn.Module):
@@ -72,10 +74,15 @@ def faster_rcnn(classes: int) -> FasterRCNN:
     """The peer, with a class for background."""
     sizes = tuple((s,) for s in (32, 64, 128, 256))
     return FasterRCNN(
-        Pyramid(), classes + 1, min_size=SCALE_PX, max_size=MAX_SIDE_PX,
+        Pyramid(), min_size=SCALE_PX, max_size=MAX_SIDE_PX,
         image_mean=[127 / 255] * 3, image_std=[128 / 255] * 3,
         rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        # sizes that a processor can train: torchvision's own take three times as long a step
         box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], 7, 2),
+        box_head=TwoMLPHead(WIDTH * 49, HIDDEN),
+        box_predictor=FastRCNNPredictor(HIDDEN, classes + 1),
+        rpn_pre_nms_top_n_train=1000, rpn_post_nms_top_n_train=500,
+        rpn_post_nms_top_n_test=300, box_batch_size_per_image=128,
     )  # fmt: skip
 
 
