@@ -188,6 +188,8 @@ def chosen_images(images: str, out: Path) -> dict[str, Path]:
         root = Path(os.path.commonpath([p.parent for p in found])) if found else path
     inside = out.resolve()
     files = sorted(p for p in found if p.is_file() and inside not in p.resolve().parents)
+    if found and not files:
+        raise UserError(f"out={out} holds the images themselves: choose another folder")
     if not files:
         raise UserError(
             f"images={images}: there is no image there ({' '.join(IMAGE_SUFFIXES)}): give a "

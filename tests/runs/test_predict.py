@@ -120,10 +120,12 @@ def test_bad_images_are_told_and_left_out(tmp_path):
 
 def test_a_folder_in_use_or_of_something_else_is_refused(tmp_path):
     _, options = made(tmp_path, CLASSIFIER)
+    with pytest.raises(UserError, match="holds the images themselves"):
+        predict(options(out=str(tmp_path / "images")))
     with pytest.raises(UserError, match="holds other things"):
         predict(options(out=str(tmp_path / "images" / "0"), images=str(tmp_path / "images" / "1")))
     predict(options())
-    with pytest.raises(UserError, match="another model or threshold"):
+    with pytest.raises(UserError, match="another model, threshold or svd_rank"):
         predict(options(threshold=0.7))
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(UserError, match="in use"):
         predict(options())
