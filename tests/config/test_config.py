@@ -209,8 +209,12 @@ def test_a_schedule_changes_all_of_a_length():
     of = {name: composed(f"schedule={name}", "data=shapes").model.stages for name in
           ("paper", "short")}  # fmt: skip
     assert of["paper"].finetune.length.steps_per_image * 5011 == pytest.approx(300_000, rel=1e-3)
-    assert of["short"].finetune.length.steps_per_image == 3
+    assert of["short"].finetune.length.steps_per_image == 2
     assert of["paper"].pretrain.sizes_px == of["short"].pretrain.sizes_px  # of the data
+    for model in ("sppnet", "rcnn"):  # whatever the backbone says
+        words = (f"model={model}", "data=voc", "data.root=x", "backbone=efficientnet_lite0")
+        papers = composed(f"model={model}", "data=voc07", "schedule=paper").model.stages.finetune
+        assert composed(*words, "schedule=paper").model.stages.finetune.length == papers.length
     det = ["data=ilsvrc_det", "data.root=x"]
     for model, steps in (("sppnet", 300_000), ("rcnn", 50_000)):
         for schedule, share in (("paper", 1), ("short", 0.1)):
