@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torchmetrics import Metric
 
 from detection.data.module import DataModule
@@ -75,10 +74,15 @@ class DetectionEvaluator:
     def result(self, metric: Metric, data: DataModule) -> Result:
         """See `Evaluator.result`."""
         assert isinstance(metric, VOCMeanAveragePrecision)
-        curves, tables, split = metric.curves(), metric.tables(), data.split("test")
+        tables, split = metric.tables(), data.split("test")
+        counted = metric.counted()
+        matched = metric.match(*counted)
+        curves = curves_of_classes(*counted, metric.num_classes, matched)
         figures = ap_figures(curves, data.class_names, self.interpolation)
         if len(split) <= FEW_IMAGES:
-            figures |= self._interval(metric, tables, len(split))
+            counts = resampled(len(split))
+            maps = resampled_maps(*counted, metric.num_classes, matched, counts, self.interpolation)
+            figures |= interval("map", maps)
         gallery = make_gallery(split, tables, curves, metric.match, data.class_names, PICTURES)
         names = data.class_names
         recall = ProposalRecall.of(split) if split.store is not None else None
@@ -92,15 +96,6 @@ class DetectionEvaluator:
             media_of(figures, curves, gallery, names),
             recall.figures() if recall else {},
         )  # fmt: skip
-
-    def _interval(
-        self, metric: VOCMeanAveragePrecision, tables: tuple[Tensor, Tensor], images: int
-    ) -> dict[str, float]:
-        """Ends of the interval of the mAP: see `detection.metrics.bootstrap`."""
-        matched, counts = metric.match(*tables), resampled(images)
-        protocol = self.interpolation
-        maps = resampled_maps(*tables, metric.num_classes, matched, counts, protocol)
-        return interval("map", maps)
 
     def _page(
         self,

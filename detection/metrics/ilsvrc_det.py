@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from detection.metrics.voc_ap import MatchedDetections, PRCurve, curves_of, paired_iou, pairs
+from detection.metrics.voc_ap import MatchedDetections, paired_iou, pairs
 from detection.metrics.voc_map import VOCMeanAveragePrecision, joined
 
 TOLERANCE_PX = 10  # a box may be off by this many pixels in all: small objects need less overlap
@@ -59,12 +59,11 @@ class ILSVRCDetectionMAP(VOCMeanAveragePrecision):
             number = image[:, 0].double().expand(len(labels))
             self.ignored.append(torch.stack([number, labels], dim=1))
 
-    def curves(self) -> list[PRCurve]:
-        """The precision-recall curve of each class."""
-        detections, gt = self.tables()
+    def counted(self) -> tuple[Tensor, Tensor]:
+        """Without those of images and labels that are blacklisted."""
         ignored = joined(self.ignored, 2)
-        detections, gt = (t[~is_ignored(t, ignored, self.num_classes)] for t in (detections, gt))
-        return curves_of(detections, gt, self.num_classes, self.match(detections, gt))
+        detections, gt = (t[~is_ignored(t, ignored, self.num_classes)] for t in self.tables())
+        return detections, gt
 
     def match(self, detections: Tensor, gt: Tensor) -> MatchedDetections:
         """DET's word on detections and ground truths; see `match_det`."""

@@ -123,8 +123,12 @@ class VOCMeanAveragePrecision(Metric):
 
     def curves(self) -> list[PRCurve]:
         """The precision-recall curve of each class."""
-        detections, gt = self.tables()
+        detections, gt = self.counted()
         return curves_of(detections, gt, self.num_classes, self.match(detections, gt))
+
+    def counted(self) -> tuple[Tensor, Tensor]:
+        """Those of `tables` that the protocol looks at; here, all."""
+        return self.tables()
 
     def match(self, detections: Tensor, gt: Tensor) -> MatchedDetections:
         """What the protocol says of detections (D, 7) and ground truths (T, 7).

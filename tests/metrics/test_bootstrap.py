@@ -5,6 +5,7 @@ import torch
 
 from detection.metrics import VOCMeanAveragePrecision
 from detection.metrics.bootstrap import interval, mean_shares, resampled, resampled_maps
+from detection.metrics.ilsvrc_det import ILSVRCDetectionMAP
 from detection.metrics.voc_ap import Interpolation
 
 CLASSES = 3
@@ -49,6 +50,22 @@ def test_maps_are_those_of_a_test_on_the_drawn_images(interpolation: Interpolati
         images = [i for i, times in enumerate(of_each) for _ in range(times)]
         again.update([preds[i] for i in images], [targets[i] for i in images])
         assert row == pytest.approx(float(again.compute()["map"]), abs=1e-9)
+
+
+def test_what_is_blacklisted_counts_in_no_resampling() -> None:
+    """ILSVRC's: each image drawn once is the test itself."""
+    preds, targets = drawn_images(12)
+    for target in targets[::2]:
+        target["ignored"] = torch.tensor([0])
+    metric = ILSVRCDetectionMAP(CLASSES)
+    metric.update(preds, targets)
+    counted = metric.counted()
+    once = torch.ones(1, 12, dtype=torch.double)
+    found = resampled_maps(*counted, CLASSES, metric.match(*counted), once, "area")
+    assert float(found) == pytest.approx(float(metric.compute()["map"]), abs=1e-9)
+    everything = metric.tables()
+    other = resampled_maps(*everything, CLASSES, metric.match(*everything), once, "area")
+    assert float(other) != pytest.approx(float(found), abs=1e-3)
 
 
 def test_the_interval_of_a_share_is_the_binomial_one() -> None:
