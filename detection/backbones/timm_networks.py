@@ -101,11 +101,7 @@ def features_of(timm: Any, name: str, stride: int, pretrained: bool) -> Any:
     Raises:
         UserError: it has none, or its weights are out of reach.
     """
-    try:
-        info = timm.create_model(name, features_only=True).feature_info
-    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"backbone.name={name} gives no maps (features_only): {error}") from None
-    strides = info.reduction()
+    strides = strides_of(name)
     if stride not in strides:
         raise UserError(
             f"backbone.stride={stride}: {name} has maps of stride {', '.join(map(str, strides))}"
@@ -124,6 +120,22 @@ def features_of(timm: Any, name: str, stride: int, pretrained: bool) -> Any:
             "give a file, backbone.weights=FILE, or choose backbone=efficientnet_lite0, whose "
             "weights are installed"
         ) from None
+
+
+@cache
+def strides_of(name: str) -> list[int]:
+    """Of the maps that a network gives, which only the network itself knows.
+
+    Raises:
+        UserError: it gives none.
+    """
+    try:
+        strides: list[int] = (
+            imported().create_model(name, features_only=True).feature_info.reduction()
+        )
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"backbone.name={name} gives no maps (features_only): {error}") from None
+    return strides
 
 
 @cache

@@ -1,10 +1,14 @@
 """Options of the small commands: a dataclass each, read from words such as `ckpt=RUN`."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
+from detection.config.command import run
+from detection.config.help import asks_for_help, options_help
 from detection.config.names import did_you_mean
 from detection.errors import UserError
 
@@ -46,3 +50,18 @@ def options_of(
         if (value := getattr(options, key)) not in allowed:
             raise UserError(f"{key}={value}: choose {' or '.join(c for c in allowed if c)}")
     return options  # type: ignore[no-any-return]
+
+
+def small_command(usage: str, kind: type, course: Callable[[Sequence[str]], object]) -> None:
+    """Run a small command, or print its help, and leave the process with its exit code.
+
+    Args:
+        usage: how the command is called.
+        kind: the dataclass of its options.
+        course: takes the words of the command line.
+    """
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    if asks_for_help(sys.argv[1:]):
+        print(options_help(usage, kind))
+        return
+    run(lambda: course(sys.argv[1:]))

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from detection.boxes import box_area
 from detection.data.samples import Split
 from detection.disk.images import image_size
 
@@ -16,23 +17,20 @@ SHARES = (0.1, 0.5, 0.9)  # of the sides that are shown
 MOST_IMAGES = 300  # whose objects' shares are looked at
 
 
-def box_summary(
-    gt: Mapping[str, tuple[Tensor, Tensor]], class_names: Sequence[str], train: str = "train"
-) -> str:
-    """A table: a row a class, its boxes in each split, and the sides of those of one.
+def box_summary(gt: Mapping[str, tuple[Tensor, Tensor]], class_names: Sequence[str]) -> str:
+    """A table: a row a class, its boxes in each split, and the sides of those to train on.
 
     A side is the root of a box's area in pixels; shown are those that 10, 50 and 90 % of the
     boxes do not pass.
 
     Args:
-        gt: for each split boxes (N, 4) and labels (N,).
+        gt: for each split, "train" among them, boxes (N, 4) and labels (N,).
         class_names: C names.
-        train: the split whose sides are shown, and by which rare classes are chosen.
     """
     counts = {
         split: labels.bincount(minlength=len(class_names)) for split, (_, labels) in gt.items()
     }
-    shown = counts[train].argsort(stable=True)[:MOST_CLASSES].sort().values.tolist()
+    shown = counts["train"].argsort(stable=True)[:MOST_CLASSES].sort().values.tolist()
     title = "boxes of each class"
     if len(shown) < len(class_names):
         title += f" (the {len(shown)} with the fewest of {len(class_names)})"
@@ -41,8 +39,8 @@ def box_summary(
         table.add_column(split, justify="right")
     for share in SHARES:
         table.add_column(f"{share:.0%}", justify="right")
-    boxes, labels = gt[train]
-    sides = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
+    boxes, labels = gt["train"]
+    sides = box_area(boxes).sqrt()
     for label in shown:
         table.add_row(
             class_names[label], *(str(int(c[label])) for c in counts.values()),
@@ -50,7 +48,7 @@ def box_summary(
         )  # fmt: skip
     table.add_section()
     table.add_row("all", *(str(int(c.sum())) for c in counts.values()), *quantiles(sides))
-    table.caption = f"10 %, 50 %, 90 %: of the boxes of {train} have no longer side, in pixels"
+    table.caption = "10 %, 50 %, 90 %: of the boxes of train have no longer side, in pixels"
     text = StringIO()
     Console(file=text, width=100, markup=False).print(table)
     return text.getvalue()
@@ -66,8 +64,7 @@ def object_shares(split: Split) -> Tensor:
     for index in range(0, len(split), step):
         boxes = split.target(index)["boxes"]
         if len(boxes):
-            sides = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
-            shares.append(sides / min(image_size(split.path(index))))
+            shares.append(box_area(boxes).sqrt() / min(image_size(split.path(index))))
     return torch.cat(shares)
 
 

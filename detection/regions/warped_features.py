@@ -107,6 +107,10 @@ class WarpedFeatures(nn.Module):
         crops = warp_regions(images, boxes, self.warp)
         if mirror is not None:
             crops = torch.where(mirror[:, None, None, None], crops.flip(3), crops)
+        return self.pooled(crops)
+
+    def pooled(self, crops: Tensor) -> Tensor:
+        """(R, out_features) of normalised crops (R, 3, S, S)."""
         return self.backbone.pool5(self.backbone.maps(crops), self.grid).flatten(1)
 
     def entry(self) -> Entry:
@@ -119,5 +123,4 @@ class WarpedFeatures(nn.Module):
 
     def from_entry(self, given: Tensor) -> Tensor:
         """(R, out_features) of warped regions (R, 3, S, S)."""
-        maps = self.backbone.maps(self.backbone.normalize(given))
-        return self.backbone.pool5(maps, self.grid).flatten(1)
+        return self.pooled(self.backbone.normalize(given))

@@ -63,8 +63,8 @@ def beside_figure(figures: Mapping[str, float], key: str) -> str:
     if f"{key}_sd" in figures:
         return f" ± {percent(figures[f'{key}_sd'])}"
     split, _, name = key.partition("/")
-    ends = [figures.get(f"{split}/{INTERVAL}{name}_{end}") for end in ("low", "high")]
-    return "" if None in ends else f" [{', '.join(map(percent, ends))}]"
+    ends = interval_ends(figures, f"{split}/{INTERVAL}{name}")
+    return f" [{', '.join(ends)}]" if ends else ""
 
 
 def interval_text(figures: Mapping[str, float], name: str) -> str:
@@ -73,10 +73,14 @@ def interval_text(figures: Mapping[str, float], name: str) -> str:
     >>> interval_text({"interval/map_low": 0.41, "interval/map_high": 0.593}, "map")
     '; 41.0 to 59.3 % in 95 % of resamplings of the test images'
     """
-    ends = [figures.get(f"{INTERVAL}{name}_{end}") for end in ("low", "high")]
-    if None in ends:
-        return ""
-    return f"; {' to '.join(map(percent, ends))} % in 95 % of resamplings of the test images"
+    ends = interval_ends(figures, f"{INTERVAL}{name}")
+    return f"; {' to '.join(ends)} % in 95 % of resamplings of the test images" if ends else ""
+
+
+def interval_ends(figures: Mapping[str, float], key: str) -> list[str]:
+    """Both ends of an interval in percent; nothing where there is none."""
+    ends = [figures.get(f"{key}_{end}") for end in ("low", "high")]
+    return [] if None in ends else [percent(end) for end in ends]
 
 
 def percent(value: float | None) -> str:

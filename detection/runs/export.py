@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
-from detection.config.command import run
-from detection.config.help import asks_for_help, options_help
-from detection.config.options import options_of
+from detection.config.options import options_of, small_command
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +75,7 @@ def export(options: ExportOptions) -> None:
 
     content, out = read_checkpoint(options.ckpt), Path(options.out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
-    model = restore_all([content], None, None, options.svd_rank)
+    model = restore_all([content], svd_rank=options.svd_rank)
     if out.suffix == ".safetensors":
         if options.svd_rank:
             raise UserError("svd_rank= is for .onnx and .pt2: weights are exported as they are")
@@ -181,8 +178,4 @@ def decompositions() -> dict[Any, Any]:
 
 def main() -> None:
     """The command."""
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
-    if asks_for_help(sys.argv[1:]):
-        print(options_help(USAGE, ExportOptions))
-        return
-    run(lambda: export(read_options(sys.argv[1:])))
+    small_command(USAGE, ExportOptions, lambda words: export(read_options(words)))

@@ -3,16 +3,13 @@
 import hashlib
 import logging
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import MISSING
 
-from detection.config.command import run
-from detection.config.help import asks_for_help, options_help
-from detection.config.options import options_of
+from detection.config.options import options_of, small_command
 from detection.disk.images import images_below
 from detection.errors import UserError
 
@@ -137,8 +134,4 @@ def work_key(options: ExtractOptions, names: Sequence[str]) -> str:
 
 def main() -> None:
     """The command."""
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
-    if asks_for_help(sys.argv[1:]):
-        print(options_help(USAGE, ExtractOptions))
-        return
-    run(lambda: extract(read_options(sys.argv[1:])))
+    small_command(USAGE, ExtractOptions, lambda words: extract(read_options(words)))

@@ -1,16 +1,12 @@
 """The options of `detection.predict`; the course, which needs torch, is imported late."""
 
-import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
-from detection.config.command import run
-from detection.config.help import asks_for_help, options_help
-from detection.config.options import options_of
+from detection.config.options import options_of, small_command
 from detection.errors import UserError
 
 USAGE = "python -m detection.predict ckpt=RUN images=FOLDER out=FOLDER [OPTION=VALUE ...]"
@@ -60,15 +56,11 @@ def read_options(words: Sequence[str]) -> PredictOptions:
 
 def main() -> None:
     """The command."""
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
-    if asks_for_help(sys.argv[1:]):
-        print(options_help(USAGE, PredictOptions))
-        return
 
-    def course() -> None:
-        options = read_options(sys.argv[1:])
+    def course(words: Sequence[str]) -> None:
+        options = read_options(words)
         from detection.runs.prediction import predict
 
         predict(options)
 
-    run(course)
+    small_command(USAGE, PredictOptions, course)

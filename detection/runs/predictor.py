@@ -68,7 +68,9 @@ class Predictor:
     ) -> None:
         contents = read_all([ckpt] if isinstance(ckpt, str | Path) else ckpt)
         self.device = usable_device(device)
-        self.model: Model = restore_all(contents, precision, None, svd_rank).to(self.device).eval()
+        self.model: Model = (
+            restore_all(contents, precision, svd_rank=svd_rank).to(self.device).eval()
+        )
         self.task = self.model.tasks[0]
         self.class_names = contents[0]["class_names"]
         kept = contents[0]["thresholds"] if len(contents) == 1 else {}
