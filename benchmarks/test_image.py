@@ -44,7 +44,7 @@ PARTS = {  # what a method does, and its part of the time
     "distinct": "same cells",
     "pool": "pooling",
     "layers": "fc6, fc7",
-    "suppression": "NMS",
+    "combine": "NMS",
 }
 
 
@@ -80,7 +80,7 @@ def watched(detector: Any) -> Counter[str]:
     for method in ("prepare", "distinct", "pool"):
         watch(detector.features, method, pooling if method == "pool" else PARTS[method])
     watch(detector.head, "layers", PARTS["layers"])
-    watch(detector, "suppression", PARTS["suppression"])
+    watch(detector, "combine", PARTS["combine"])
     return spent
 
 

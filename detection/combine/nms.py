@@ -1,8 +1,8 @@
 """Greedy non-maximum suppression for each class, and limits on what is kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,13 @@ class Combination(Protocol):
     def __call__(self, candidates: Detections) -> Detections:
         """The detections that candidates come to, best first."""
         ...
+
+
+def best_of_each_class(combine: Combination) -> Combination:
+    """The same combination, which keeps of each class the best box, and of all classes one."""
+    options: Any = combine  # dataclasses all
+    limited: Combination = replace(options, max_per_class=1, max_per_image=None)
+    return limited
 
 
 @dataclass(frozen=True)

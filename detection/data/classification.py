@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from detection.data.detection import SplitRequest, held_aside
 from detection.data.image_index import ImageIndex, ImageListing, open_index
 from detection.data.samples import Sample, Target, as_image
-from detection.disk.images import read_image, read_reduced
+from detection.disk.images import image_size, read_image, read_reduced
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -60,15 +60,28 @@ class ClassificationSplit(Dataset[Sample]):
         return self.index.name(self.row(index))
 
     def target(self, index: int) -> Target:
-        """`label` (), or `labels` (C,): 1 there, -1 not there, 0 not counted."""
-        label = torch.from_numpy(np.asarray(self.index.labels[self.row(index)], np.int64))
-        return {"labels" if self.multi_label else "label": label}
+        """`label` (), or `labels` (C,): 1 there, -1 not there, 0 not counted; perhaps `boxes`."""
+        row = self.row(index)
+        label = torch.from_numpy(np.asarray(self.index.labels[row], np.int64))
+        target = {"labels" if self.multi_label else "label": label}
+        if self.index.has_boxes:
+            target["boxes"] = torch.from_numpy(self.index.boxes_of(row))
+        return target
+
+    def box_counts(self) -> NDArray[np.int64]:
+        """(N,) boxes of each image; 0 where the data has none."""
+        counts = self.index.box_counts() if self.index.has_boxes else np.zeros(len(self.index), int)
+        return counts if self.rows is None else counts[self.rows]
 
     def sample(self, index: int, decode_px: int | None = None) -> Sample:
         """See `Split.sample`."""
         path = self.path(index)
         pixels = read_image(path) if decode_px is None else read_reduced(path, decode_px)
-        return Sample(as_image(pixels), self.target(index), self.image_id(index), index)
+        sample = Sample(as_image(pixels), self.target(index), self.image_id(index), index)
+        if self.index.has_boxes and decode_px is not None:  # boxes are those of the whole
+            width, height = image_size(path)
+            sample.stored_px = (height, width)
+        return sample
 
 
 class ClassificationAnnotations:
@@ -96,12 +109,21 @@ class ClassificationAnnotations:
                 del made[split]
                 continue
             log.info(
-                "%s %s: %d images, %d classes",
+                "%s %s: %d images, %d classes%s",
                 request.name, split, len(made[split]), len(listing.class_names),
+                boxes_text(made[split]),
             )  # fmt: skip
         if "train" in splits and "train" not in made:
             raise UserError(f"{listing.root} has no train images")
         return list(listing.class_names), made
+
+
+def boxes_text(split: ClassificationSplit) -> str:
+    """How many images have boxes, where the data is for localisation."""
+    if not split.index.has_boxes:
+        return ""
+    counts = split.box_counts()
+    return f", {np.count_nonzero(counts)} images with {counts.sum()} boxes"
 
 
 def chosen(split: str, images: int, request: SplitRequest, held: bool) -> NDArray[np.int64] | None:

@@ -16,7 +16,7 @@ from detection.data.ground_truth import DetectionFolder, GroundTruth, Proposals
 from detection.data.samples import NO_PROPOSALS, Sample, Target, as_image
 from detection.data.voc.annotation import VOCObject
 from detection.data.voc.checks import BadBoxes, checked_objects
-from detection.disk.images import read_image, read_reduced
+from detection.disk.images import image_size, read_image, read_reduced
 from detection.errors import UserError
 from detection.runtime.distributed import is_first_process
 
@@ -109,9 +109,13 @@ class DetectionSplit(Dataset[Sample]):
         image = as_image(pixels)
         if decode_px is None:
             image = image.contiguous()  # convolutions of one image start from planes
-        return Sample(
+        sample = Sample(
             image, self.target(index), self.image_ids[index], index, self.proposals(index)
         )
+        if decode_px is not None:  # boxes are those of the whole
+            width, height = image_size(path)
+            sample.stored_px = (height, width)
+        return sample
 
     def find_proposals(self, find: Callable[[list[Path]], Proposals]) -> None:
         """Give the images their proposals.

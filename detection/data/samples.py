@@ -13,7 +13,9 @@ from torch import Tensor
 Target = dict[str, Tensor]
 """What is known of an image, by task. Detection: `boxes` (N, 4) float32 half-open xyxy in pixels of
 the original image, `labels` (N,) int64 in [0, C), `difficult` (N,) bool. Classification: `label` ()
-int64. Classes side by side: `labels` (C,) int64, 1 there, -1 not there, 0 not counted."""
+int64. Classes side by side: `labels` (C,) int64, 1 there, -1 not there, 0 not counted.
+Localisation: `label` () int64, and `boxes` (N, 4) float32 of all objects of that class, half-open
+xyxy in pixels of the original image; none where nobody drew any."""
 
 NO_PROPOSALS = torch.zeros(0, 4)
 
@@ -29,6 +31,7 @@ class Sample:
         index: its number in the split; the same in every process.
         proposals: (P, 4) boxes to look at, without the ground truth.
         views: of each kind, (3, h, w) uint8 tensors (test-time views of a classifier).
+        stored_px: height and width of the original, where the image is a smaller one of it.
     """
 
     image: Tensor
@@ -37,11 +40,12 @@ class Sample:
     index: int
     proposals: Tensor = field(default_factory=lambda: NO_PROPOSALS)
     views: list[list[Tensor]] = field(default_factory=list)
+    stored_px: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return int(self.image.shape[1]), int(self.image.shape[2])
+        """Height and width of the original in pixels, in which boxes are given."""
+        return self.stored_px or (int(self.image.shape[1]), int(self.image.shape[2]))
 
 
 class Split(Protocol):

@@ -62,6 +62,9 @@ def completed(content: dict[str, Any]) -> dict[str, Any]:
     features = content.get("model", {}).get("features", {})
     if "scales_px" in features and "antialias" not in features:
         result["model"] = {**result["model"], "features": {**features, "antialias": False}}
+    if "suppression" in content.get("model", {}):
+        others = {key: value for key, value in result["model"].items() if key != "suppression"}
+        result["model"] = {**others, "combine": content["model"]["suppression"]}
     if "processes" in data:
         others = {key: value for key, value in data.items() if key != "processes"}
         result["data"] = {**others, "threads": data["processes"]}

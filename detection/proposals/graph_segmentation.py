@@ -10,7 +10,7 @@ All k of one colour space share the sorted edges.
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.proposals.compiled import kernel
+from detection.runtime.compiled import kernel
 
 Edges = tuple[NDArray[np.int32], NDArray[np.float32]]
 """Edges from the lightest, as 4 · pixel + direction (right, down, down-right, down-left), and

@@ -13,8 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.proposals.compiled import kernel
 from detection.proposals.graph_segmentation import find
+from detection.runtime.compiled import kernel
 
 COLOUR_BINS, TEXTURE_BINS, DIRECTIONS = 25, 10, 8  # Uijlings et al. 2013, 3.2
 RIGHT, DOWN = (1, -1, 0, 1), (0, 1, 1, 1)  # steps to half of a pixel's eight neighbours

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detection.errors import UserError
 from detection.proposals import graph_segmentation, grouping
-from detection.proposals.compiled import compile_once
+from detection.runtime.compiled import compile_once
 
 Image = NDArray[np.uint8]
 Use = tuple[bool, bool, bool, bool]
@@ -149,4 +149,4 @@ def ready() -> None:
             for _ in Grouping((), [(1.0, 1)], ["CTSF"], 0.8).grouped(image):
                 pass
 
-    compile_once(use_all)
+    compile_once(use_all, "selective search", 20)

@@ -16,6 +16,7 @@ from detection.boxes import clip_boxes_to_image, decode
 from detection.combine.nms import NMS, Combination, Detections, no_detections
 from detection.data.module import DataModule
 from detection.data.samples import Sample
+from detection.errors import UserError
 from detection.proposals.published import PublishedBoxes
 from detection.proposals.recall import ProposalRecall
 from detection.proposals.selective_search import SelectiveSearch
@@ -84,7 +85,7 @@ class RegionDetector(Model):
         num_classes: C, without background.
         layer: what the SVMs read (R-CNN, table 2; SPP-net, table 6).
         scoring: "svm", or "softmax" of the fine-tuned network (R-CNN, appendix B).
-        suppression: NMS and limits.
+        combine: from candidates to detections: NMS and limits, voting, accumulation.
         min_scores: for each scoring, the least score of a candidate (spp_test.m, rcnn_test.m).
         search: finds proposals where a caller brings none.
         published_boxes: for each split a `.mat` file of the original authors' proposals, to be
@@ -105,7 +106,7 @@ class RegionDetector(Model):
         *,
         layer: Layer = "fc7",
         scoring: Scoring = "svm",
-        suppression: NMS = NMS(),
+        combine: Combination = NMS(),
         min_scores: Mapping[str, float] = MIN_SCORES,
         search: SelectiveSearch = SelectiveSearch(),
         published_boxes: Mapping[str, str | None] | None = None,
@@ -129,12 +130,14 @@ class RegionDetector(Model):
         # SVMs, box regressors: part of the state, so that a checkpoint says what was learnt
         self.register_buffer("is_fitted", torch.zeros(2, dtype=torch.bool))
         self.scoring: Scoring = scoring
-        self.suppression = suppression
+        self.combine = combine
         self.min_scores = min_scores
         self.search = search
         self.published_boxes = published_boxes or {}
         self.precision = precision
         self.suppress_first = suppress_first
+        if suppress_first and not isinstance(combine, NMS):
+            raise UserError("suppress_first needs combine=nms")
 
     @property
     def regions(self) -> RegionFeatures:
@@ -191,7 +194,7 @@ class RegionDetector(Model):
     @property
     def combination(self) -> Combination:
         """The union of several detectors' boxes is suppressed as one (SPP-net, 4.4)."""
-        return self.suppression
+        return self.combine
 
     def interface(self) -> dict[str, object]:
         """Scores of one kind, on the same proposals."""
@@ -225,7 +228,7 @@ class RegionDetector(Model):
 
     def detect(self, image: Tensor, proposals: Tensor) -> Detections:
         """Detections of one image among its (P, 4) proposals, best first."""
-        return self.suppression(self.score_boxes(image, proposals))
+        return self.combine(self.score_boxes(image, proposals))
 
     @torch.no_grad()
     def score_boxes(self, image: Tensor, proposals: Tensor) -> Detections:
@@ -246,7 +249,8 @@ class RegionDetector(Model):
         score = scores[region, label].float()
         if self.suppress_first:  # among the proposals as they are
             still = {"boxes": boxes[region].float(), "scores": score, "labels": label}
-            kept = self.suppression.survivors(still).sort().values
+            assert isinstance(self.combine, NMS)
+            kept = self.combine.survivors(still).sort().values
             region, label, score = region[kept], label[kept], score[kept]
         return {"boxes": moved[region, label].float(), "scores": score, "labels": label}
 

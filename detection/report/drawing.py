@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 WHITE = (255, 255, 255)
+LINE_PX = 2
 SMALL = 0.36  # size of a caption in a picture of 420 pixels
 GOLDEN = 0.618  # of the circle of colours, from one class to the next: neighbours differ most
 
@@ -19,6 +21,58 @@ def class_colour(label: int) -> Colour:
     """A colour of its own for a class, dark enough for white letters."""
     red, green, blue = colorsys.hsv_to_rgb((0.6 + label * GOLDEN) % 1, 0.75, 0.8)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A rectangle to draw: half-open xyxy, its colour, a caption ("" for none), dashed or whole."""
+
+    box: tuple[float, ...]
+    colour: Colour
+    caption: str = ""
+    dashed: bool = False
+
+
+def draw_outlines(
+    pixels: NDArray[np.uint8], outlines: Sequence[Outline], scale: float = 1.0
+) -> NDArray[np.uint8]:
+    """A copy of an (H, W, 3) image with rectangles, the last on top.
+
+    Args:
+        pixels: of the picture.
+        outlines: in pixels of the original.
+        scale: of the picture against the original.
+    """
+    canvas = pixels.copy()
+    for outline in outlines:
+        draw_outline(canvas, outline, scale)
+    return canvas
+
+
+def draw_outline(canvas: NDArray[np.uint8], outline: Outline, scale: float) -> None:
+    """A rectangle with its caption on a ground of its colour."""
+    x1, y1, x2, y2 = (round(v * scale) for v in outline.box)
+    if outline.dashed:
+        for a, b in dashes(x1, y1, x2, y2):
+            cv2.line(canvas, a, b, outline.colour, LINE_PX, cv2.LINE_AA)
+    else:
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), outline.colour, LINE_PX, cv2.LINE_AA)
+    if outline.caption:
+        draw_caption(canvas, (x1, y1), outline.caption, outline.colour)
+
+
+def dashes(
+    x1: int, y1: int, x2: int, y2: int, length: int = 7
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Short lines along the sides of a rectangle."""
+    lines = []
+    for x in range(x1, x2, 2 * length):
+        end = min(x + length, x2)
+        lines += [((x, y1), (end, y1)), ((x, y2), (end, y2))]
+    for y in range(y1, y2, 2 * length):
+        end = min(y + length, y2)
+        lines += [((x1, y), (x1, end)), ((x2, y), (x2, end))]
+    return lines
 
 
 def draw_caption(

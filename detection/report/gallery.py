@@ -12,11 +12,10 @@ from torch import Tensor
 from detection.data.detection import DetectionSplit
 from detection.disk.images import read_image
 from detection.metrics.voc_ap import MatchedDetections, PRCurve
-from detection.report.drawing import draw_caption
+from detection.report.drawing import Outline, draw_outline
 
 COLOURS = {"right": (34, 160, 84), "false": (222, 57, 57), "missed": (245, 166, 35)}
 SIDE_PX = 420  # longer side of a picture
-LINE_PX = 2
 
 
 MatchRule = Callable[[Tensor, Tensor], MatchedDetections]  # of detections and ground truths
@@ -134,26 +133,6 @@ def picture(
 
 def draw_box(canvas: NDArray[np.uint8], shown: Shown, scale: float, name: str) -> None:
     """A rectangle (dashed if missed) with a caption on a ground of its colour."""
-    colour = COLOURS[shown.kind]
-    x1, y1, x2, y2 = (round(v * scale) for v in shown.box)
-    if shown.kind == "missed":
-        for a, b in dashes(x1, y1, x2, y2):
-            cv2.line(canvas, a, b, colour, LINE_PX, cv2.LINE_AA)
-    else:
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, LINE_PX, cv2.LINE_AA)
     text = name if np.isnan(shown.score) else f"{name} {shown.score:.2f}"
-    draw_caption(canvas, (x1, y1), text, colour)
-
-
-def dashes(
-    x1: int, y1: int, x2: int, y2: int, length: int = 7
-) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Short lines along the sides of a rectangle."""
-    lines = []
-    for x in range(x1, x2, 2 * length):
-        end = min(x + length, x2)
-        lines += [((x, y1), (end, y1)), ((x, y2), (end, y2))]
-    for y in range(y1, y2, 2 * length):
-        end = min(y + length, y2)
-        lines += [((x1, y), (x1, end)), ((x2, y), (x2, end))]
-    return lines
+    outline = Outline(shown.box, COLOURS[shown.kind], text, dashed=shown.kind == "missed")
+    draw_outline(canvas, outline, scale)

@@ -94,6 +94,52 @@ class GuessPredictions:
 
 
 @dataclass(frozen=True)
+class LocalizationPredictions:
+    """The guesses of a localiser for every test image, each with its box.
+
+    Attributes:
+        table: see `LocalizationError.table`.
+        images: names, of the table's rows.
+        class_names: names of the labels.
+    """
+
+    table: Mapping[str, Tensor]
+    images: Sequence[str]
+    class_names: Sequence[str]
+
+    def save(self, run_dir: Path) -> None:
+        """`predictions.csv`, a line a guess, and `predictions.npz`."""
+        columns = (self.table[n].tolist() for n in ("labels", "guesses", "scores", "boxes", "ious"))
+        with (
+            replacing(run_dir / "predictions.csv") as temporary,
+            temporary.open("w", newline="") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(
+                ["image", "class", "guess", "score", "x1", "y1", "x2", "y2", "iou_with_class"]
+            )
+            for image, label, *guesses in zip(self.images, *columns, strict=True):
+                for guess, score, box, iou in zip(*guesses, strict=False):
+                    if guess >= 0:
+                        pair = (self.class_names[label], self.class_names[guess])
+                        writer.writerow([image, *pair, score, *box, iou])
+        arrays = {name: value.numpy() for name, value in self.table.items()}
+        names = {"images": np.array(self.images), "class_names": np.array(self.class_names)}
+        write_arrays(run_dir / PREDICTIONS, arrays | names)
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "LocalizationPredictions":
+        """Those of a run.
+
+        Raises:
+            UserError: the run left none.
+        """
+        kept = read_arrays(run_dir / PREDICTIONS)
+        images, names = kept.pop("images").tolist(), kept.pop("class_names").tolist()
+        return cls({name: torch.from_numpy(value) for name, value in kept.items()}, images, names)
+
+
+@dataclass(frozen=True)
 class ScorePredictions:
     """Scores of all classes for every test image.
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +42,8 @@ def evaluate(cfg: DictConfig) -> float:
     if config.get("data"):
         contents = [without_published_boxes(c, config["data"]["name"]) for c in contents]
     config["data"] = data_config(config, contents[0])
-    model = restore_all(contents, config["precision"], config.get("views"), config.get("svd_rank"))
+    changes = Changes(config.get("views"), config.get("combine"), config.get("classes"))
+    model = restore_all(contents, config["precision"], config.get("svd_rank"), changes)
     task = config["data"]["task"]
     if task not in model.tasks:
         raise UserError(
@@ -60,7 +62,7 @@ def evaluate(cfg: DictConfig) -> float:
         tested = measure(config, run_dir, model, data, evaluator, loggers, "test")
         if not is_first_process():
             return 0.0
-        write_result(run_dir, model, tested, Measured({}), {}, config, loggers)
+        write_result(run_dir, model, data, tested, Measured({}), {}, config, loggers)
     return tested.figures[evaluator.headline]
 
 
@@ -98,19 +100,57 @@ def data_config(config: Config, first: Checkpoint) -> Config:
     return chosen
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What a test may change of how models were made; None leaves it.
+
+    Attributes:
+        views: config of test-time views of classifiers, or of those that name a localiser's
+            classes.
+        combine: config of what makes few boxes of many.
+        classes: of localisers: runs of the classifiers that name the classes.
+    """
+
+    views: Config | None = None
+    combine: Config | None = None
+    classes: str | Sequence[str] | None = None
+
+    def applied(self, tree: Config) -> Config:
+        """A model's config with these changes.
+
+        Raises:
+            UserError: the model has no use for one of them.
+        """
+        given = {
+            "class_views" if "class_views" in tree else "views": self.views,
+            "combine": self.combine,
+            "classes": self.classes,
+        }
+        for key, value in given.items():
+            if value is None:
+                continue
+            if key not in tree:
+                raise UserError(
+                    f"{key.removeprefix('class_')}= is for models of another kind: this one has "
+                    "no use for it"
+                )
+            tree = {**tree, key: value}
+        return tree
+
+
 def restore_all(
     contents: list[Checkpoint],
     precision: Literal["float32", "bfloat16"] | None = None,
-    views: Config | None = None,
     svd_rank: Sequence[int] | None = None,
+    changes: Changes = Changes(),
 ) -> Model:
     """The model of a checkpoint, or the ensemble of several.
 
     Args:
         contents: of the checkpoints.
         precision: of inference; None: as each model was made.
-        views: config of test-time views; None: as each classifier was made.
         svd_rank: of fc6 and fc7, approximated (see `Head.factor`); None: as they are.
+        changes: of how the models were made.
 
     Raises:
         UserError: views or ranks for a model that has no use for them, or a checkpoint that
@@ -118,11 +158,7 @@ def restore_all(
     """
     models = []
     for content in contents:
-        tree = content["model"]
-        if views:
-            if "views" not in tree:
-                raise UserError("views= is for classifiers, and this is a model of another kind")
-            tree = {**tree, "views": views}
+        tree = changes.applied(content["model"])
         if precision:
             tree = {**tree, "precision": precision}
         model = restore_model({**content, "model": tree})

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from detection.data.module import DataModule
 from detection.disk.checkpoints import NAME
 from detection.disk.files import write_json
 from detection.report.media import log_media
@@ -27,6 +28,7 @@ FILTERS = (
 def write_result(
     run_dir: Path,
     model: Model,
+    data: DataModule,
     tested: Measured,
     validated: Measured,
     seconds: Mapping[str, float],
@@ -37,7 +39,8 @@ def write_result(
 
     Args:
         run_dir: of the run.
-        model: whose filters are shown.
+        model: whose filters are shown, and whatever else its method shows of itself.
+        data: that it was tested on.
         tested: the test.
         validated: the same on validation images; empty where there are none.
         seconds: of each stage.
@@ -49,6 +52,7 @@ def write_result(
     figures = all_figures(tested, validated, seconds, config.get("published") or {})
     write_json(run_dir / "metrics.json", figures)
     result.predictions.save(run_dir)
+    result.page.sections += model.sections(data)
     log.info("test on %s\n%s", config["data"]["name"], result.table.text(figures))
     if filters := filter_plots(model):
         result.page.sections.append(Plots("Filters of the first layers", filters, FILTERS))

@@ -94,7 +94,7 @@ def train_once(config: Config, run_dir: Path, loggers: Sequence[Logger] = ()) ->
     for folder, model in models.items():
         names, thresholds = data.class_names, validated.thresholds
         save_model(folder / NAME, model, tree, config["data"], names, thresholds)
-    return write_result(run_dir, whole, tested, validated, dict(seconds), config, loggers)
+    return write_result(run_dir, whole, data, tested, validated, dict(seconds), config, loggers)
 
 
 def build_data(config: Config) -> tuple[Any, Evaluator]:

@@ -28,15 +28,7 @@ class Ensemble(Model):
     def __init__(self, members: Sequence[Model], combine: Combination | None = None) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        first = members[0].interface()
-        for member in members[1:]:
-            other = member.interface()
-            for key in first.keys() | other.keys():
-                if first.get(key) != other.get(key):
-                    raise UserError(
-                        f"the models of an ensemble must have the same {key}, and here are "
-                        f"{first.get(key)} and {other.get(key)}"
-                    )
+        check_alike(members)
         self.combine = combine
         self.num_classes = members[0].num_classes
         self.tasks = members[0].tasks
@@ -76,6 +68,25 @@ class Ensemble(Model):
         ]
 
 
+def check_alike(members: Sequence[Model]) -> None:
+    """Check what the members of an ensemble must have in common.
+
+    Raises:
+        UserError: they differ in it.
+    """
+    first = members[0].interface()
+    for member in members[1:]:
+        other = member.interface()
+        for key in first.keys() | other.keys():
+            if first.get(key) != other.get(key):
+                raise UserError(
+                    f"the models of an ensemble must have the same {key}, and here are "
+                    f"{first.get(key)} and {other.get(key)}"
+                )
+
+
 def as_one(models: Sequence[Model]) -> Model:
     """The model itself, or the ensemble of several."""
-    return models[0] if len(models) == 1 else Ensemble(models, models[0].combination)
+    if len(models) == 1:
+        return models[0]
+    return models[0].together(models) or Ensemble(models, models[0].combination)

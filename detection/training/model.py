@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from detection.combine.nms import Combination
 from detection.data.module import DataModule
 from detection.data.samples import AsStored, Sample, Transform
+from detection.report.page import Section
 from detection.training.part import Part
 
 Prediction = dict[str, Tensor]
 """What a model says of an image, by task. Detection: `boxes` (K, 4) float32 half-open xyxy in
 pixels of the original image, `scores` (K,) float32, `labels` (K,) int64, best first.
-Classification: `scores` (C,) float32. Localisation: `boxes` (k, 4), `labels` (k,), best first."""
+Classification: `scores` (C,) float32. Localisation: `boxes` (k, 4), `labels` (k,), `scores` (k,),
+a class each, best first, and where the sample says its label `true_box` (4,), the box for that."""
 
 
 class Model(nn.Module):
@@ -63,6 +65,18 @@ class Model(nn.Module):
     def combination(self) -> Combination | None:
         """From the candidates of several models to predictions; None: scores are averaged."""
         return None
+
+    def together(self, members: Sequence["Model"]) -> "Model | None":
+        """An ensemble of models like this one; None: `Ensemble`, as most have it."""
+        return None
+
+    def sections(self, data: DataModule) -> list[Section]:
+        """What a report shows of this method beside what every test of the task shows.
+
+        Args:
+            data: with test images.
+        """
+        return []
 
     def parts(self) -> dict[str, Part]:
         """The networks in it that other programs can run, by name; "head" is the last of them."""

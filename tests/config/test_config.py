@@ -20,17 +20,19 @@ from detection.runs.resume import check_same_config
 from detection.runs.train import build_data, model_tree
 from detection.training.model import Model
 
-CLASSIFICATION = [name for name, task in tasks_of_data().items() if task == "classification"]
-
 
 def words_for(choice):
     """What must stand beside a choice: a model of the data's task, or data of the model's."""
     group, _, name = choice.partition("=")
     if group == "data":
-        return ["model=sppnet_classifier"] if name in CLASSIFICATION else []
+        models = {"classification": "sppnet_classifier", "localization": "overfeat_localizer"}
+        task = tasks_of_data()[name]
+        return [f"model={models[task]}"] if task in models else []
     if group != "model":
         return []
-    return [] if "detection" in composed(choice).model.tasks else ["data=shapes_cls"]
+    (task,) = composed(choice).model.tasks
+    data = {"detection": "shapes", "classification": "shapes_cls", "localization": "shapes_loc"}
+    return [f"data={data[task]}"]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -68,6 +70,8 @@ def test_every_experiment_composes_and_builds_its_model(name):
 
 
 OPTIONS = {  # of each stage's dataclass, the model whose config must say the same
+    "overfeat_localizer": ("regress",),
+    "overfeat_detector": ("detect",),
     "sppnet": ("pretrain", "finetune", "svm", "box_regression"),
     "rcnn": ("finetune",),
     "sppnet_classifier": ("train",),
@@ -81,7 +85,8 @@ BOTH_SAY = ("augmentation", "examples", "cache")  # made of albumentations; a co
 )
 def test_options_are_the_papers_in_code_as_in_configs(model, stage):
     """A test that states only what it varies thus states the rest as the papers do."""
-    data = "voc07" if model in ("sppnet", "rcnn") else "ilsvrc_cls"
+    data = {"overfeat_localizer": "ilsvrc_loc", "sppnet_classifier": "ilsvrc_cls",
+            "feature_svm": "ilsvrc_cls"}.get(model, "voc07")  # fmt: skip
     config = plain(composed(f"model={model}", f"data={data}"))["model"]["stages"][stage]
     ours = build(config)
     theirs = type(ours)()
@@ -94,7 +99,9 @@ def said(value):
     """A value that can be compared."""
     if isinstance(value, partial):
         return (value.func, value.keywords)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple | list):
+        return [said(one) for one in value]
+    return value
 
 
 @pytest.mark.parametrize("model", ["sppnet", "rcnn", "sppnet_classifier", "feature_svm"])

@@ -45,7 +45,7 @@ def test_rcnn_is_the_papers_setting():
     box = cfg.model.stages.box_regression
     assert (box.ridge, box.matcher.foreground_min_iou) == (1000, 0.60001)
     assert (cfg.model.features.padding_px, cfg.backbone.input_px) == (16, 227)
-    assert (cfg.model.layer, cfg.model.suppression.max_iou) == ("fc7", 0.3)
+    assert (cfg.model.layer, cfg.model.combine.max_iou) == ("fc7", 0.3)
     det = composed("model=rcnn", "data=ilsvrc_det", "data.root=x")
     assert det.model.search.width_px == 500
     assert det.model.stages.svm.negative_images == 5000

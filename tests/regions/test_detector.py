@@ -47,7 +47,7 @@ def make(layer="fc7", scales=(120,), **changes):
         features,
         3,
         **{**DETECTOR, "layer": layer, **changes},
-        suppression=NMS(0.3, 100, 300),
+        combine=NMS(0.3, 100, 300),
         search=SelectiveSearch(),
     ).eval()
 
@@ -165,7 +165,7 @@ def test_bfloat16_inference_is_close():
 TREE = {
     "_target_": "detection.regions.detector.RegionDetector",
     **DETECTOR,
-    "suppression": {"_target_": "detection.combine.nms.NMS"},
+    "combine": {"_target_": "detection.combine.nms.NMS"},
     "search": {"_target_": "detection.proposals.selective_search.SelectiveSearch"},
     "features": {
         "_target_": "detection.sppnet.features.SPPFeatures",
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_version_0_1_is_read(tmp_path):
         "backbone": TREE["features"]["backbone"],
         "features": features,
         "detector": {
-            **{k: v for k, v in TREE.items() if k != "features"},
+            **{k: v for k, v in TREE.items() if k not in ("features", "combine")},
             "suppression": {
                 "_target_": "detection.combine.nms.Suppression",
                 "max_iou": 0.3,

@@ -1,10 +1,16 @@
 """Tiny ImageNet's own layout."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from detection.data.folders.class_folders import ClassFolders
 from detection.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 class TinyImageNet(ClassFolders):
@@ -56,3 +62,54 @@ def read_words(path: Path) -> dict[str, str]:
         return {}
     pairs = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line)
     return {wnid: words.split(",")[0] for wnid, words in pairs}
+
+
+class TinyImageNetLoc(TinyImageNet):
+    """The same, with the box of each image: `train/<wnid>/<wnid>_boxes.txt`, `val_annotations.txt`.
+
+    Corners count from 0 and are inclusive. Boxes of no area (a width or height of one pixel) are
+    dropped, and reported.
+    """
+
+    def entries(self, split: str) -> Iterator[tuple[str, int, list[Box]]]:  # type: ignore[override]
+        """See `TinyImageNet.entries`; with boxes."""
+        boxes: dict[str, Box] = {}
+        if split == "train":
+            for wnid in self.class_folders:
+                file = self.folders["train"] / wnid / f"{wnid}_boxes.txt"
+                boxes |= read_boxes(file, first=1)
+        else:
+            boxes = read_boxes(self.list, first=2)
+        dropped = []
+        for path, label in super().entries(split):
+            box = boxes.get(path.rpartition("/")[2])
+            if box and min(box[2] - box[0], box[3] - box[1]) <= 1:
+                dropped.append(path)
+                box = None
+            yield path, label, [box] if box else []
+        if dropped:
+            log.warning(
+                "%s: %d boxes have no area and are left out, such as that of %s",
+                self.root, len(dropped), dropped[0],
+            )  # fmt: skip
+
+
+def read_boxes(file: Path, first: int) -> dict[str, Box]:
+    """Image → its half-open box, from lines whose corners begin at a column.
+
+    Raises:
+        UserError: the file is missing, or a line has no four numbers.
+    """
+    if not file.is_file():
+        raise UserError(f"{file} is missing: it tells where the objects are")
+    found = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split("\t")
+        try:
+            x1, y1, x2, y2 = (float(word) for word in words[first : first + 4])
+        except ValueError:
+            raise UserError(
+                f"{file} line {number}: the corners x1, y1, x2, y2 are wanted after the image"
+            ) from None
+        found[words[0]] = (x1, y1, x2 + 1, y2 + 1)
+    return found

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from detection.data.voc.writer import annotation_xml, write_lists
 from detection.runtime.progress import progress
 
 Mask = NDArray[np.bool_]
+Draw = Callable[[int], tuple[Pixels, list[VOCObject]]]
 
 MIN_VISIBLE = 0.25  # an object that others hide further is not drawn at all
 DIFFICULT_VISIBLE = 0.45  # below this it is marked difficult
@@ -94,15 +95,28 @@ def drawn_once(parent: Path, name: str, options: object, draw: Callable[[Path], 
 
 def draw_all(folder: Path, options: ShapesOptions) -> None:
     """Write images, annotations and lists."""
+    counts = {split: asdict(options)[split] for split in ("train", "val", "test")}
+    draw_images(
+        folder, counts,
+        lambda number: draw_image(np.random.default_rng([options.seed, number]), options),
+    )  # fmt: skip
+
+
+def draw_images(folder: Path, counts: Mapping[str, int], draw: Draw) -> None:
+    """Write images, annotations and lists in VOC's layout.
+
+    Args:
+        folder: of the data set.
+        counts: images of "train", "val" and "test".
+        draw: from an image's number to its pixels (H, W, 3) and objects.
+    """
     for name in ("JPEGImages", "Annotations"):
         (folder / name).mkdir(parents=True)
-    sizes = {split: asdict(options)[split] for split in ("train", "val", "test")}
-    total = sum(sizes.values())
+    total = sum(counts.values())
     ids = [f"{n:06d}" for n in range(1, total + 1)]
     with progress("drawing shapes", total) as advance:
         for number, image_id in enumerate(ids):
-            generator = np.random.default_rng([options.seed, number])
-            pixels, objects = draw_image(generator, options)
+            pixels, objects = draw(number)
             height, width = pixels.shape[:2]
             path = folder / "JPEGImages" / f"{image_id}.jpg"
             cv2.imwrite(str(path), pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
@@ -110,8 +124,8 @@ def draw_all(folder: Path, options: ShapesOptions) -> None:
             annotation = VOCAnnotation(xml, path.name, width, height, objects)
             xml.write_bytes(annotation_xml(annotation))
             advance(1)
-    ends = np.cumsum([0, *sizes.values()])
-    lists = {s: ids[a:b] for s, a, b in zip(sizes, ends, ends[1:], strict=False)}
+    ends = np.cumsum([0, *counts.values()])
+    lists = {s: ids[a:b] for s, a, b in zip(counts, ends, ends[1:], strict=False)}
     write_lists(folder, {split: some for split, some in lists.items() if some})
 
 

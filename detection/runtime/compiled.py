@@ -17,7 +17,13 @@ from llvmlite.binding import get_host_cpu_name
 
 log = logging.getLogger(__name__)
 
-KERNELS = ("compiled.py", "graph_segmentation.py", "grouping.py")  # a change is a new cache
+PACKAGE = Path(__file__).resolve().parents[1]
+KERNELS = (  # a change of one is a new cache
+    "runtime/compiled.py",
+    "proposals/graph_segmentation.py",
+    "proposals/grouping.py",
+    "combine/merging.py",
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -27,7 +33,7 @@ def cache_folder() -> Path | None:
 
     `NUMBA_CACHE_DIR` chooses another place than the user's cache.
     """
-    sources = [Path(__file__).parent / name for name in KERNELS]
+    sources = [PACKAGE / name for name in KERNELS]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
     stamps = [(str(source), source.stat().st_mtime_ns) for source in sources]
     # all that the compiler asks of what it finds: what is there can be used, or is damaged
@@ -59,19 +65,22 @@ def kernel(function: Function) -> Function:
     return made
 
 
-def compile_once(use_all: Callable[[], object]) -> None:
+def compile_once(use_all: Callable[[], object], what: str, seconds: int) -> None:
     """Compile what is not in the cache yet, while other processes that want the same wait.
 
     Args:
         use_all: calls every kernel, with arguments of the types that it will be called with.
+        what: is compiled, for messages.
+        seconds: that it takes, about.
     """
     if FOLDER is None:
-        log.info("selective search is compiled for this process (its cache cannot be written)")
+        log.info("%s is compiled for this process (its cache cannot be written)", what)
         use_all()
         return
+    is_compiled = FOLDER / f"{what.replace(' ', '_')}.done"
     with FileLock(FOLDER / "lock"):
-        if not any(FOLDER.rglob("*.nbc")):
-            log.info("compiling selective search, once on this machine (about 20 s) -> %s", FOLDER)
+        if not is_compiled.is_file():
+            log.info("compiling %s, once on this machine (about %d s) -> %s", what, seconds, FOLDER)
         try:
             use_all()
         except Exception as error:  # damaged, whatever the reader of the day calls it
@@ -86,3 +95,4 @@ def compile_once(use_all: Callable[[], object]) -> None:
                 if entry.is_dir():
                     shutil.rmtree(entry, ignore_errors=True)
             use_all()
+        is_compiled.touch()

@@ -9,7 +9,7 @@ import threading
 import pytest
 from conftest import ROOT
 
-from detection.proposals import compiled
+from detection.runtime import compiled
 
 SEARCH = """
 import numpy as np
@@ -44,7 +44,7 @@ def test_a_cache_belongs_to_its_sources(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     first = compiled.cache_folder()
     assert first.parent == tmp_path
-    monkeypatch.setattr(compiled, "KERNELS", ("grouping.py",))
+    monkeypatch.setattr(compiled, "KERNELS", ("proposals/grouping.py",))
     assert compiled.cache_folder() != first
 
 
@@ -73,7 +73,7 @@ def test_no_room_is_no_damage(tmp_path, monkeypatch, error):
         raise error
 
     with pytest.raises(type(error)):
-        compiled.compile_once(use_all)
+        compiled.compile_once(use_all, "kernels", 1)
     assert (tmp_path / "code").exists()
 
 
@@ -81,7 +81,7 @@ def test_without_a_cache_it_is_compiled_and_said(monkeypatch, caplog):
     caplog.set_level("INFO", "detection")
     used = []
     monkeypatch.setattr(compiled, "FOLDER", None)
-    compiled.compile_once(lambda: used.append(1))
+    compiled.compile_once(lambda: used.append(1), "kernels", 1)
     assert used == [1]
     assert "its cache cannot be written" in caplog.text
 
@@ -96,7 +96,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch, caplog):
         if entry.exists():
             raise EOFError("Ran out of input")
 
-    compiled.compile_once(use_all)
+    compiled.compile_once(use_all, "kernels", 1)
     assert not entry.exists()
     assert "cannot be used (EOFError: Ran out of input): compiling it again" in caplog.text
 
@@ -111,7 +111,10 @@ def test_one_compiles_and_the_others_wait(tmp_path, monkeypatch):
         threading.Event().wait(0.02)
         at_once.pop()
 
-    threads = [threading.Thread(target=compiled.compile_once, args=(use_all,)) for _ in range(5)]
+    threads = [
+        threading.Thread(target=compiled.compile_once, args=(use_all, "kernels", 1))
+        for _ in range(5)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

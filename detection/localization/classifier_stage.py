@@ -1,0 +1,64 @@
+"""The classifier that a localiser stands on, as its first stage: learnt, or taken from a run."""
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from detection.classification.classifier import Classifier
+from detection.classification.training import ClassificationOptions, ClassificationStage
+from detection.data.module import DataModule
+from detection.disk.checkpoints import load_weights, read_checkpoint
+from detection.evaluation.evaluator import Evaluator
+from detection.localization.localizer import check_same_classes
+from detection.runtime.distributed import is_first_process
+
+log = logging.getLogger(__name__)
+
+
+class HasClassifier(Protocol):
+    """A model whose maps are a classifier's."""
+
+    classifier: Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions(ClassificationOptions):
+    """How a localiser comes by its classifier.
+
+    Attributes:
+        ckpt: a trained classifier's run, of the same network and classes, that is taken as it is;
+            None: the classifier is trained first, on the same images.
+    """
+
+    ckpt: str | None = None
+
+    def stage(  # type: ignore[override]
+        self, model: HasClassifier, data: DataModule, evaluator: Evaluator, seed: int = 0
+    ) -> "ClassifierStage":
+        """The stage that trains so."""
+        return ClassifierStage(model.classifier, data, evaluator, seed, options=self)
+
+
+class ClassifierStage(ClassificationStage):
+    """Learns the classifier, unless there is one already.
+
+    Raises:
+        UserError: the run that is named has another network, or is for other classes.
+    """
+
+    name = "classify"
+    options: ClassifierOptions
+
+    def is_needed(self) -> bool:
+        """Not where a checkpoint, or a published network for the same classes, brings it."""
+        published = self.model.features.backbone.published_classifier
+        if self.options.ckpt is not None:
+            content = read_checkpoint(self.options.ckpt)
+            source = f"model.stages.classify.ckpt={self.options.ckpt}"
+            check_same_classes(content["class_names"], self.data.class_names, source)
+            load_weights(self.model, content)
+        elif not published or published["weight"].shape != self.model.output.weight.shape:
+            return True
+        if is_first_process():
+            log.info("the classifier is %s", self.options.ckpt or "the published network's")
+        return False

@@ -1,0 +1,124 @@
+"""What OverFeat's localiser sees on its way to a box: figures 6 and 7 of the paper."""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detection.combine.nms import concatenate
+from detection.data.module import DataModule
+from detection.data.samples import Sample
+from detection.disk.images import read_image
+from detection.report.drawing import Outline, class_colour, draw_outlines, fitted
+from detection.report.page import Gallery, Section, Shown
+
+if TYPE_CHECKING:
+    from detection.overfeat.localizer import OverFeatLocalizer, Seen
+
+EXAMPLES = 3  # images of figure 6
+FIGURE_7 = 6  # images
+PICTURE_PX = 420  # longer side
+LEAST = 0.25  # of the highest probability: boxes of less sure places are not drawn
+MOST_BOXES = 60  # in a picture
+
+
+@torch.no_grad()
+def localizer_sections(model: "OverFeatLocalizer", data: DataModule) -> list[Section]:
+    """The steps of some test images, and boxes before they are merged."""
+    split = data.split("test")
+    count = min(len(split), max(EXAMPLES, FIGURE_7))
+    chosen = np.linspace(0, len(split) - 1, count).astype(int).tolist()
+    samples = [model.views(split.sample(index, model.views.decode_px)) for index in chosen]
+    device = next(model.parameters()).device
+    for sample in samples:
+        sample.views = [[view.to(device) for view in kind] for kind in sample.views]
+    pixels = [fitted(read_image(split.path(index)), PICTURE_PX) for index in chosen]
+    pairs = list(zip(samples, pixels, strict=True))
+    steps = {
+        f"steps{n}: {sample.image_id}": pipeline(model, sample, image, data.class_names)
+        for n, (sample, image) in enumerate(pairs[:EXAMPLES])
+    }
+    unmerged = [before_merging(model, *pair, data.class_names) for pair in pairs]
+    return [
+        Gallery("From places to boxes (OverFeat, figure 6)", steps),
+        Gallery("Boxes before they are merged (figure 7)", {"unmerged": unmerged}),
+    ]
+
+
+def pipeline(
+    model: "OverFeatLocalizer", sample: Sample, pixels: NDArray[np.uint8], names: list[str]
+) -> list[Shown]:
+    """Class map, boxes by scale, merged boxes of an image."""
+    seen, label = looked_at(model, sample)
+    scale = pixels.shape[1] / sample.size[1]
+    plain = [one for one in seen if not one.frame.mirrored]
+    largest = plain[-1]
+    shown = [
+        Shown(
+            sample.image_id, heat(pixels, largest.probabilities[:, label].view(largest.shape)),
+            f"{names[label]} at {largest.shape[0]}×{largest.shape[1]} places of the last scale",
+        )
+    ]  # fmt: skip
+    outlines = []
+    for number, one in enumerate(plain):
+        outlines += outlines_of(model, one, label, sample, class_colour(number))
+    caption = f"boxes of {len(plain)} scales, a colour each"
+    shown.append(Shown(sample.image_id, draw_outlines(pixels, outlines, scale), caption))
+    listed = torch.stack([one.probabilities.amax(dim=0) for one in seen]).mean(dim=0)
+    labels = listed.topk(model.top_k).indices
+    found = model.combine(concatenate([model.boxes(one, labels, sample.size) for one in seen]))
+    best = range(min(model.top_k, len(found["boxes"])))
+    merged = [
+        Outline(
+            tuple(found["boxes"][n].tolist()), class_colour(int(found["labels"][n])),
+            f"{names[int(found['labels'][n])]} {float(found['scores'][n]):.1f}",
+        )
+        for n in best
+    ]  # fmt: skip
+    drawn = draw_outlines(pixels, merged[::-1], scale)
+    return [*shown, Shown(sample.image_id, drawn, "merged: the boxes of the highest sums")]
+
+
+def before_merging(
+    model: "OverFeatLocalizer", sample: Sample, pixels: NDArray[np.uint8], names: list[str]
+) -> Shown:
+    """The boxes of one scale, of the surest class."""
+    seen, label = looked_at(model, sample)
+    one = [s for s in seen if not s.frame.mirrored][-1]
+    outlines = outlines_of(model, one, label, sample, class_colour(label))
+    drawn = draw_outlines(pixels, outlines, pixels.shape[1] / sample.size[1])
+    return Shown(sample.image_id, drawn, f"{names[label]}, the last scale")
+
+
+def looked_at(model: "OverFeatLocalizer", sample: Sample) -> "tuple[list[Seen], int]":
+    """What is seen in the views of a sample, and the surest class."""
+    frames = model.views.frames(sample.size)
+    seen = [model.look(view, frame) for view, frame in zip(sample.views[0], frames, strict=True)]
+    highest = torch.stack([one.probabilities.amax(dim=0) for one in seen])
+    return seen, int(highest.mean(dim=0).argmax())
+
+
+def outlines_of(
+    model: "OverFeatLocalizer", seen: "Seen", label: int, sample: Sample,
+    colour: tuple[int, int, int],
+) -> list[Outline]:  # fmt: skip
+    """The boxes of a class at the surer places of a view."""
+    labels = torch.tensor([label], device=seen.hidden.device)
+    found = model.boxes(seen, labels, sample.size)
+    sure = found["scores"] >= LEAST * found["scores"].max()
+    chosen = torch.nonzero(sure)[:, 0][:: max(1, int(sure.sum()) // MOST_BOXES)]
+    return [Outline(tuple(box), colour) for box in found["boxes"][chosen].tolist()]
+
+
+def heat(pixels: NDArray[np.uint8], values: Tensor) -> NDArray[np.uint8]:
+    """An image with values in [0, 1] at some places over it, red where they are high."""
+    grid = np.round(255 * values.float().cpu().numpy()).astype(np.uint8)
+    size = (pixels.shape[1], pixels.shape[0])
+    grown = cv2.resize(grid, size, interpolation=cv2.INTER_NEAREST)
+    coloured = cv2.applyColorMap(np.asarray(grown, np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
+    return np.asarray(
+        cv2.addWeighted(pixels, 0.5, np.ascontiguousarray(coloured), 0.5, 0), np.uint8
+    )
