@@ -185,7 +185,7 @@ class OverFeatDetector(Model):
 
     def said(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """(P, 4) what the regressor says of the boxes of places' classes (P,), from its fc7."""
-        outputs = self.regressor.output(REGRESSOR)(hidden).view(len(hidden), -1, 4)
+        outputs = self.regressor.output(REGRESSOR)(hidden).unflatten(1, (-1, 4))
         return outputs[torch.arange(len(hidden)), labels] if self.per_class else outputs[:, 0]
 
     def learnable(self, with_convolutions: bool) -> list[nn.Module]:

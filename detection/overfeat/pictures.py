@@ -22,7 +22,7 @@ EXAMPLES = 3  # images of figure 6
 FIGURE_7 = 6  # images
 PICTURE_PX = 420  # longer side
 LEAST = 0.25  # of the highest probability: boxes of less sure places are not drawn
-MOST_BOXES = 60  # in a picture
+MOST_BOXES = 40  # in a picture
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def localizer_sections(model: "OverFeatLocalizer", data: DataModule) -> list[Sec
     pixels = [fitted(read_image(split.path(index)), PICTURE_PX) for index in chosen]
     pairs = list(zip(samples, pixels, strict=True))
     steps = {
-        f"steps{n}: {sample.image_id}": pipeline(model, sample, image, data.class_names)
+        f"steps{n} of {sample.image_id}": pipeline(model, sample, image, data.class_names)
         for n, (sample, image) in enumerate(pairs[:EXAMPLES])
     }
     unmerged = [before_merging(model, *pair, data.class_names) for pair in pairs]
@@ -110,7 +110,7 @@ def outlines_of(
     found = model.boxes(seen, labels, sample.size)
     sure = found["scores"] >= LEAST * found["scores"].max()
     chosen = torch.nonzero(sure)[:, 0][:: max(1, int(sure.sum()) // MOST_BOXES)]
-    return [Outline(tuple(box), colour) for box in found["boxes"][chosen].tolist()]
+    return [Outline(tuple(box), colour, line_px=1) for box in found["boxes"][chosen].tolist()]
 
 
 def heat(pixels: NDArray[np.uint8], values: Tensor) -> NDArray[np.uint8]:

@@ -115,7 +115,11 @@ class SpatialStage(ViewsStage):
         if split.num_objects == 0:
             raise UserError(f"data={data.name}: no training image has an object")
         # where not all objects are annotated, nothing is surely background
-        rows = np.array(split.searched, np.int64)
+        self.exhaustive = frozenset(split.searched)
+        rows = np.array(
+            [n for n in range(len(split)) if n in self.exhaustive or len(split.gt(n).labels)],
+            np.int64,
+        )
         super().__init__(
             model, data, evaluator, seed, rows=rows, windows=model.windows, options=options,
             backbone=model.backbone,
@@ -167,7 +171,8 @@ class SpatialStage(ViewsStage):
         chosen_objects = some(matches.is_object, options.positives_per_image, generator)
         offending = options.negatives == "offending"
         most = options.pool if offending else options.negatives_per_image
-        background = some(matches.is_background, most, generator)
+        is_background = matches.is_background & (image.index in self.exhaustive)
+        background = some(is_background, most, generator)
         if offending:
             background = self.most_offending(maps, by_scale, background)
         places = torch.cat([chosen_objects, background])

@@ -1,5 +1,6 @@
 """Training on whole images at several scales; their maps are kept as far as there is room."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -135,6 +136,7 @@ class ViewsOptions:
         sizes: scales to train on, from small to large (table 5; see `ScaledViews`).
         batch_size: images in a batch, for each process.
         epochs: over the images.
+        min_steps: as many more epochs as one process would need for so many steps, for tiny data.
         optimizer: what the options' own class says.
         schedule: see `scheduled`.
         dropout: after hidden layers.
@@ -148,6 +150,7 @@ class ViewsOptions:
     sizes: Sequence[Sequence[int] | int] = TABLE5
     batch_size: int = 16
     epochs: int = 30
+    min_steps: int = 0
     optimizer: OptimizerFactory
     schedule: ScheduleFactory | None = partial(step_decay, at=[0.5, 0.8], factor=0.1)
     dropout: float = 0.0
@@ -197,18 +200,24 @@ class ViewsStage(Stage):
     def trainer_options(self) -> dict[str, Any]:
         """Images in another order each epoch; a few validations."""
         return {
-            "max_epochs": self.options.epochs,
+            "max_epochs": self.epochs,
             "max_steps": -1 if self.options.max_steps is None else self.options.max_steps,
             "reload_dataloaders_every_n_epochs": 1,
             "gradient_clip_val": self.options.clip_norm,
-            "check_val_every_n_epoch": max(1, self.options.epochs // VALIDATIONS),
+            "check_val_every_n_epoch": max(1, self.epochs // VALIDATIONS),
         }
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
         optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        steps = len(self._loader(seed=0))
-        return scheduled(optimizer, self.options.schedule, self.options.epochs * steps)
+        steps = self.epochs * len(self._loader(seed=0))
+        return scheduled(optimizer, self.options.schedule, steps)
+
+    @property
+    def epochs(self) -> int:
+        """Over the images; the same for any number of processes, which share out an epoch."""
+        steps = max(1, len(self.images) // self.options.batch_size)
+        return max(self.options.epochs, math.ceil(self.options.min_steps / steps))
 
     def train_dataloader(self) -> DataLoader[list[ViewedImage]]:
         """The images of an epoch, all scales of each."""

@@ -25,12 +25,13 @@ def class_colour(label: int) -> Colour:
 
 @dataclass(frozen=True)
 class Outline:
-    """A rectangle to draw: half-open xyxy, its colour, a caption ("" for none), dashed or whole."""
+    """A rectangle to draw: half-open xyxy, colour, caption ("" for none), dashed or whole, line."""
 
     box: tuple[float, ...]
     colour: Colour
     caption: str = ""
     dashed: bool = False
+    line_px: int = LINE_PX
 
 
 def draw_outlines(
@@ -54,9 +55,9 @@ def draw_outline(canvas: NDArray[np.uint8], outline: Outline, scale: float) -> N
     x1, y1, x2, y2 = (round(v * scale) for v in outline.box)
     if outline.dashed:
         for a, b in dashes(x1, y1, x2, y2):
-            cv2.line(canvas, a, b, outline.colour, LINE_PX, cv2.LINE_AA)
+            cv2.line(canvas, a, b, outline.colour, outline.line_px, cv2.LINE_AA)
     else:
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), outline.colour, LINE_PX, cv2.LINE_AA)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), outline.colour, outline.line_px, cv2.LINE_AA)
     if outline.caption:
         draw_caption(canvas, (x1, y1), outline.caption, outline.colour)
 

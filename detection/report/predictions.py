@@ -54,12 +54,12 @@ def write_predictions(
         out: folder that has `thumbnails/`, and of a detector `pictures/`.
         records: of the images.
         class_names: in the order of their labels.
-        task: "detection" or "classification".
+        task: "detection", "localization" (both have boxes) or "classification".
         said: how the predictions came about.
     """
     good = [record for record in records if not record.error]
     write_table(out / "predictions.csv", good, task)
-    if task == "detection":
+    if task != "classification":
         write_coco(out / "detections.json", good, class_names)
     environment = Environment(
         loader=PackageLoader("detection.report", "templates"), autoescape=select_autoescape()
@@ -67,7 +67,7 @@ def write_predictions(
     page = environment.get_template("predictions.html").render(
         title=out.name, subtitle=said, records=good, wrong=[r for r in records if r.error],
         counts=Counter(row[0] for record in good for row in record.found).most_common(),
-        is_detection=task == "detection", picture_of=picture_of, caption=caption,
+        is_detection=task != "classification", picture_of=picture_of, caption=caption,
     )  # fmt: skip
     write_text(out / "index.html", page)
 
@@ -76,7 +76,7 @@ def write_table(path: Path, records: Sequence[Record], task: str) -> None:
     """A line a detection, or a line an image with a classifier's guesses."""
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        if task == "detection":
+        if task != "classification":
             writer.writerow(["image", "class", "score", *CORNERS])
             writer.writerows([r.name, *row] for r in records for row in r.found)
             return

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ def evaluate(cfg: DictConfig) -> float:
     if config.get("data"):
         contents = [without_published_boxes(c, config["data"]["name"]) for c in contents]
     config["data"] = data_config(config, contents[0])
-    changes = Changes(config.get("views"), config.get("combine"), config.get("classes"))
+    changes = Changes(**{field.name: config.get(field.name) for field in fields(Changes)})
     model = restore_all(contents, config["precision"], config.get("svd_rank"), changes)
     task = config["data"]["task"]
     if task not in model.tasks:
@@ -108,11 +108,13 @@ class Changes:
         views: config of test-time views of classifiers, or of those that name a localiser's
             classes.
         combine: config of what makes few boxes of many.
+        scales: config of whole images at some scales, for OverFeat's models.
         classes: of localisers: runs of the classifiers that name the classes.
     """
 
     views: Config | None = None
     combine: Config | None = None
+    scales: Config | None = None
     classes: str | Sequence[str] | None = None
 
     def applied(self, tree: Config) -> Config:
@@ -121,21 +123,25 @@ class Changes:
         Raises:
             UserError: the model has no use for one of them.
         """
-        given = {
-            "class_views" if "class_views" in tree else "views": self.views,
-            "combine": self.combine,
-            "classes": self.classes,
+        localizes = "class_views" in tree
+        looks = "views" in tree and not has_scales(tree)
+        places = {  # option: key of the model, and whether this one has it
+            "views": ("class_views", True) if localizes else ("views", looks),
+            "combine": ("combine", "combine" in tree),
+            "scales": ("views", has_scales(tree)),
+            "classes": ("classes", localizes),
         }
-        for key, value in given.items():
-            if value is None:
-                continue
-            if key not in tree:
-                raise UserError(
-                    f"{key.removeprefix('class_')}= is for models of another kind: this one has "
-                    "no use for it"
-                )
-            tree = {**tree, key: value}
+        for option, (key, has_it) in places.items():
+            value = getattr(self, option)
+            if value is not None and not has_it:
+                raise UserError(f"{option}= is for models of another kind, and means nothing here")
+            tree = tree if value is None else {**tree, key: value}
         return tree
+
+
+def has_scales(tree: Config) -> bool:
+    """Whether a model looks at whole images at some scales."""
+    return "sizes" in (tree.get("views") or {})
 
 
 def restore_all(

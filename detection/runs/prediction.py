@@ -76,8 +76,10 @@ def predict(options: PredictOptions) -> list[str]:
 def said_of(predictor: Predictor, options: PredictOptions) -> str:
     """What the page says of how the predictions came about."""
     text = f"By {options.ckpt}."
-    if predictor.task != "detection":
+    if predictor.task == "classification":
         return f"{text} The best guesses."
+    if predictor.task == "localization" and options.threshold is None:
+        return f"{text} The first guess, with its box."
     least = zip(predictor.class_names, predictor.thresholds.tolist(), strict=True)
     if options.threshold is not None:
         return f"{text} Shown from a score of {options.threshold:g} on (threshold=)."

@@ -49,7 +49,7 @@ class Predictor:
 
     Attributes:
         model: in eval mode, on the device.
-        task: "detection" or "classification".
+        task: "detection", "classification" or "localization".
         class_names: in the order of the labels.
         thresholds: (C,) of a detector.
 
@@ -75,6 +75,7 @@ class Predictor:
         self.class_names = contents[0]["class_names"]
         kept = contents[0]["thresholds"] if len(contents) == 1 else {}
         self.is_validated = bool(kept) and threshold is None
+        self.threshold = threshold
         self.thresholds = thresholds_of(self.class_names, kept, threshold)
 
     def __call__(self, image: str | Path | NDArray[np.uint8]) -> list[Found]:
@@ -97,12 +98,23 @@ class Predictor:
         for sample in samples:
             sample.image = sample.image.to(self.device)
             sample.views = [[v.to(self.device) for v in views] for views in sample.views]
-        read = self._objects if self.task == "detection" else self._guesses
+        read = {
+            "detection": self._objects,
+            "localization": self._located,
+            "classification": self._guesses,
+        }[self.task]
         return [read(prediction) for prediction in self.model.predict(samples)]
 
-    def _objects(self, prediction: Prediction) -> list[Found]:
+    def _located(self, prediction: Prediction) -> list[Found]:
+        """The first guess with its box, or all guesses from the threshold that was given on."""
+        if self.threshold is not None:
+            return self._objects(prediction)
+        first = {key: prediction[key][:1] for key in ("boxes", "scores", "labels")}
+        return self._objects(first, torch.full_like(self.thresholds, -torch.inf))
+
+    def _objects(self, prediction: Prediction, least: Tensor | None = None) -> list[Found]:
         boxes, scores, labels = (prediction[k].cpu() for k in ("boxes", "scores", "labels"))
-        shown = scores >= self.thresholds[labels]
+        shown = scores >= (self.thresholds if least is None else least)[labels]
         rows = zip(labels[shown].tolist(), scores[shown].tolist(), boxes[shown].tolist(),
                    strict=True)  # fmt: skip
         return [Found(self.class_names[label], score, tuple(box)) for label, score, box in rows]

@@ -207,7 +207,7 @@ def test_loss_that_is_not_finite_stops_and_names_images(paths, tmp_path):
     ("words", "message"),
     [
         (["data=shapes_cls"], "is for classification, but"),
-        (["views=ten"], "views= is for classifiers"),
+        (["views=ten"], "views= is for models of another kind"),
     ],
 )
 def test_a_detector_is_not_tested_as_a_classifier(words, message, finished, tmp_path, paths):
