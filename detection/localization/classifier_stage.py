@@ -57,8 +57,11 @@ class ClassifierStage(ClassificationStage):
             source = f"model.stages.classify.ckpt={self.options.ckpt}"
             check_same_classes(content["class_names"], self.data.class_names, source)
             load_weights(self.model, content)
-        elif not published or published["weight"].shape != self.model.output.weight.shape:
-            return True
+            taken = f"that of {self.options.ckpt}"
+        elif published and published["weight"].shape == self.model.output.weight.shape:
+            taken = "the published network's"
+        else:
+            taken = "learnt first, on the same images (model.stages.classify.ckpt=RUN takes one)"
         if is_first_process():
-            log.info("the classifier is %s", self.options.ckpt or "the published network's")
-        return False
+            log.info("the classifier is %s", taken)
+        return taken.startswith("learnt")
