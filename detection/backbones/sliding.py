@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +45,7 @@ class OffsetPooling:
 
         Args:
             backbone: any.
-            grid: side of the grid; None: the published one, or of networks that average 1.
+            grid: side of the grid; None: the published one, or of networks that average all cells.
 
         Raises:
             UserError: the grid is not the published one, or does not divide the map.
@@ -55,7 +54,8 @@ class OffsetPooling:
             if grid not in (None, backbone.fc6_grid):
                 raise UserError(f"grid={grid}: this network pools to {backbone.fc6_grid}; say null")
             return cls.of(backbone)
-        cells, grid = backbone.map_side(backbone.input_px), grid or 1
+        cells = backbone.map_side(backbone.input_px)
+        grid = cells if grid is None else grid
         if grid < 1 or cells % grid:
             fitting = [n for n in range(1, cells + 1) if cells % n == 0]
             raise UserError(
@@ -123,11 +123,6 @@ class SlidingWindows:
     def step(self) -> int:
         """Cells from a window to the next."""
         return 1 if self.fine else self.pooling.stride
-
-    @cached_property
-    def least_cells(self) -> int:
-        """Cells along a side of the smallest map with a window."""
-        return self.pooling.span
 
     def shape(self, cells: Sequence[int]) -> tuple[int, int]:
         """Windows down and across of a map of some cells; at least one each way.

@@ -122,7 +122,7 @@ class ClassificationStage(Stage):
         Raises:
             UserError: names the option.
         """
-        option = "model.stages.train.sizes_px"
+        option = f"model.stages.{self.name}.sizes_px"
         if not self.sizes_px or min(self.sizes_px) < 1:
             raise UserError(f"{option} needs positive numbers")
         features = self.model.features

@@ -26,8 +26,9 @@ class Accumulation:
     0 for equal boxes, and the same at every size of image. No constant is published; these were
     chosen by measuring on drawn images and photographs.
 
-    Scores below 0 (SVMs' margins) add nothing. Whatever the order of the candidates, the result is
-    the same: ties of match scores go to the boxes farther left.
+    Candidates without a score above 0 (SVMs' margins on the wrong side) are left out: they would
+    move boxes that they do not believe in. Whatever the order of the candidates, the result is the
+    same: ties of match scores go to the boxes farther left.
 
     Attributes:
         max_match_score: of a pair that is joined (the paper's t).
@@ -51,9 +52,9 @@ class Accumulation:
         from detection.combine.merging import merge_pairs, ready  # the compiler is slow to import
 
         ready()
-        boxes = candidates["boxes"].detach().cpu().double().numpy()
-        scores = np.maximum(candidates["scores"].detach().cpu().double().numpy(), 0.0)
-        labels = candidates["labels"].cpu().numpy()
+        believed = {k: v[candidates["scores"] > 0].detach().cpu() for k, v in candidates.items()}
+        boxes, scores = (believed[key].double().numpy() for key in ("boxes", "scores"))
+        labels = believed["labels"].numpy()
         # one order whatever the input's; class after class, from left to right
         order = np.lexsort((scores, *boxes.T[::-1], labels))
         boxes, scores, labels = boxes[order], scores[order], labels[order]

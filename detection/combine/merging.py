@@ -12,6 +12,21 @@ Boxes = NDArray[np.float64]
 
 
 @kernel
+def match_score(boxes: Boxes, one: int, other: int, distance: float, intersection: float) -> float:
+    """Of two boxes, see `Accumulation`; inf where neither has an area."""
+    x1, y1, x2, y2 = boxes[one]
+    u1, v1, u2, v2 = boxes[other]
+    area, size = (x2 - x1) * (y2 - y1), (u2 - u1) * (v2 - v1)
+    mean = sqrt((area + size) / 2)
+    if mean == 0.0:
+        return inf
+    away = sqrt(((x1 + x2 - u1 - u2) / 2) ** 2 + ((y1 + y2 - v1 - v2) / 2) ** 2)
+    wide, high = min(x2, u2) - max(x1, u1), min(y2, v2) - max(y1, v1)
+    shared = max(wide, 0.0) * max(high, 0.0) / max(area, size)
+    return distance * away / mean + intersection * (1.0 - shared)
+
+
+@kernel
 def merge_pairs(  # noqa: C901  (compiled: one function)
     boxes: Boxes,
     scores: NDArray[np.float64],
@@ -45,7 +60,6 @@ def merge_pairs(  # noqa: C901  (compiled: one function)
         for row in todo[:left]:
             best[row], partner[row] = inf, -1
             x1, y1, x2, y2 = boxes[row]
-            area = (x2 - x1) * (y2 - y1)
             for other in range(row + 1, count):
                 if not alive[other]:
                     continue
@@ -56,15 +70,7 @@ def merge_pairs(  # noqa: C901  (compiled: one function)
                         continue
                     if boxes[other, 2] <= x1 or boxes[other, 1] >= y2 or boxes[other, 3] <= y1:
                         continue
-                u1, v1, u2, v2 = boxes[other]
-                size = (u2 - u1) * (v2 - v1)
-                mean = sqrt((area + size) / 2)
-                if mean == 0.0:
-                    continue
-                away = sqrt(((x1 + x2 - u1 - u2) / 2) ** 2 + ((y1 + y2 - v1 - v2) / 2) ** 2)
-                wide, high = min(x2, u2) - max(x1, u1), min(y2, v2) - max(y1, v1)
-                shared = max(wide, 0.0) * max(high, 0.0) / max(area, size)
-                match = distance * away / mean + intersection * (1.0 - shared)
+                match = match_score(boxes, row, other, distance, intersection)
                 if match < best[row]:
                     best[row], partner[row] = match, other
         is_first = False
@@ -84,7 +90,6 @@ def merge_pairs(  # noqa: C901  (compiled: one function)
         alive[second] = False
         left = 0
         x1, y1, x2, y2 = boxes[first]
-        area = (x2 - x1) * (y2 - y1)
         for row in range(second):
             if not alive[row]:
                 continue
@@ -95,14 +100,7 @@ def merge_pairs(  # noqa: C901  (compiled: one function)
                 u1, v1, u2, v2 = boxes[row]
                 if apart and (u1 >= x2 or u2 <= x1 or v1 >= y2 or v2 <= y1):
                     continue
-                size = (u2 - u1) * (v2 - v1)
-                mean = sqrt((area + size) / 2)
-                if mean == 0.0:
-                    continue
-                away = sqrt(((x1 + x2 - u1 - u2) / 2) ** 2 + ((y1 + y2 - v1 - v2) / 2) ** 2)
-                wide, high = min(x2, u2) - max(x1, u1), min(y2, v2) - max(y1, v1)
-                shared = max(wide, 0.0) * max(high, 0.0) / max(area, size)
-                match = distance * away / mean + intersection * (1.0 - shared)
+                match = match_score(boxes, row, first, distance, intersection)
                 if match < best[row] or (match == best[row] and first < partner[row]):
                     best[row], partner[row] = match, first
 

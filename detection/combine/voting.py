@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from detection.boxes import box_iou
 from detection.combine.nms import NMS, Detections
+
+MOST = 4_000_000  # pairs that are looked at together
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,17 @@ class BoxVoting:
     def __call__(self, candidates: Detections) -> Detections:
         """See `Combination`."""
         kept = NMS(self.max_iou, self.max_per_class, self.max_per_image)(candidates)
-        is_voter = box_iou(kept["boxes"], candidates["boxes"]) >= self.voting_min_iou  # (K, N)
-        is_voter &= kept["labels"][:, None] == candidates["labels"][None]
-        weights = is_voter * candidates["scores"].clamp(min=0)[None]
-        total = weights.sum(dim=1, keepdim=True)  # (K, 1)
-        mean = weights @ candidates["boxes"] / total.clamp(min=1e-12)
-        return {**kept, "boxes": mean.where(total > 0, kept["boxes"])}
+        boxes, scores = candidates["boxes"].double(), candidates["scores"].double().clamp(min=0)
+        voted = []
+        # some at a time: 300 boxes of 400,000 candidates would be a table of a gigabyte
+        for start in range(0, len(kept["boxes"]), max(1, MOST // max(1, len(boxes)))):
+            rows = slice(start, start + max(1, MOST // len(boxes)))
+            own, labels = kept["boxes"][rows].double(), kept["labels"][rows]
+            is_voter = box_iou(own, boxes) >= self.voting_min_iou  # (K, N)
+            is_voter &= labels[:, None] == candidates["labels"][None]
+            weights = is_voter * scores[None]
+            total = weights.sum(dim=1, keepdim=True)  # (K, 1)
+            with torch.autocast(boxes.device.type, enabled=False):  # corners need all their bits
+                mean = weights @ boxes / total.clamp(min=1e-12)
+            voted.append(mean.where(total > 0, own))
+        return {**kept, "boxes": torch.cat([kept["boxes"][:0].double(), *voted]).float()}

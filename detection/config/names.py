@@ -41,6 +41,7 @@ RENAMED = {
         "model.stages.box_regression.matcher.foreground_min_iou"
     ),
     "data.processes": "data.threads",
+    "model.suppression": "combine",
     "data.side_px": "model.side_px",
     "data.crops_per_image": "model.stages.train.examples.crops_per_image",
     "data.mirror_too": "model.stages.train.examples.mirror_too",

@@ -49,11 +49,11 @@ class LocalizationEvaluator:
     def figures(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
         """`loc_error_top5`, `_top1`, `_true_class`, `top5_error`, `top1_error` of classes."""
         assert isinstance(metric, LocalizationError)
-        return self._figures(metric.table())
+        return self._figures(metric.table(), len(class_names))
 
-    def _figures(self, table: Mapping[str, Tensor]) -> dict[str, float]:
+    def _figures(self, table: Mapping[str, Tensor], num_classes: int) -> dict[str, float]:
         errors = {name: float(v) for name, v in LocalizationError.summary(table).items()}
-        return {
+        figures = {
             f"loc_error_top{self.top_k}": errors["error"],
             "loc_error_top1": errors["top1"],
             "loc_error_true_class": errors["true_class"],
@@ -61,6 +61,9 @@ class LocalizationEvaluator:
             "top1_error": errors["classification_top1"],
             self.headline: 1 - errors["error"],
         }
+        if num_classes <= self.top_k:
+            del figures[f"top{self.top_k}_error"]  # it is 0
+        return figures
 
     def thresholds(self, metric: Metric, class_names: Sequence[str]) -> dict[str, float]:
         """None: the best guesses are shown, whatever their scores."""
@@ -70,7 +73,7 @@ class LocalizationEvaluator:
         """See `Evaluator.result`."""
         assert isinstance(metric, LocalizationError)
         table, split, names = metric.table(), data.split("test"), data.class_names
-        figures = self._figures(table)
+        figures = self._figures(table, len(names))
         counted = table["num_boxes"] > 0
         if len(split) <= FEW_IMAGES and counted.any():
             figures |= self._intervals(table, counted)
@@ -104,7 +107,7 @@ class LocalizationEvaluator:
             ),
         ]
         predictions = LocalizationPredictions(table, images, list(names))
-        return Result(figures, self._table(), predictions, page, media)
+        return Result(figures, self._table(figures), predictions, page, media)
 
     def _cards(self, figures: dict[str, float]) -> list[Card]:
         kinds = {
@@ -117,9 +120,10 @@ class LocalizationEvaluator:
         return [
             Card(f"{percent(figures[name])} %", text + interval_text(figures, name), is_main=n == 0)
             for n, (name, text) in enumerate(kinds.items())
+            if name in figures
         ]
 
-    def _table(self) -> Table:
+    def _table(self, figures: dict[str, float]) -> Table:
         rows = {
             f"localisation, top {self.top_k}": f"loc_error_top{self.top_k}",
             "localisation, top 1": "loc_error_top1",
@@ -127,7 +131,7 @@ class LocalizationEvaluator:
             f"classification, top {self.top_k}": f"top{self.top_k}_error",
             "classification, top 1": "top1_error",
         }
-        return Table("error, %", [(label, f"test/{name}") for label, name in rows.items()])
+        return Table("error, %", [(a, f"test/{b}") for a, b in rows.items() if b in figures])
 
     def _intervals(self, table: Mapping[str, Tensor], counted: Tensor) -> dict[str, float]:
         """Ends of the 95 % intervals."""

@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+from torchvision.models import AlexNet_Weights
+
 from detection.classification.classifier import Classifier
 from detection.classification.training import ClassificationOptions, ClassificationStage
 from detection.data.module import DataModule
@@ -52,13 +54,14 @@ class ClassifierStage(ClassificationStage):
     def is_needed(self) -> bool:
         """Not where a checkpoint, or a published network for the same classes, brings it."""
         published = self.model.features.backbone.published_classifier
+        is_imagenet = self.data.class_names == AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
         if self.options.ckpt is not None:
             content = read_checkpoint(self.options.ckpt)
             source = f"model.stages.classify.ckpt={self.options.ckpt}"
             check_same_classes(content["class_names"], self.data.class_names, source)
             load_weights(self.model, content)
             taken = f"that of {self.options.ckpt}"
-        elif published and published["weight"].shape == self.model.output.weight.shape:
+        elif published and is_imagenet:
             taken = "the published network's"
         else:
             taken = "learnt first, on the same images (model.stages.classify.ckpt=RUN takes one)"

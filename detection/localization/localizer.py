@@ -11,10 +11,10 @@ from detection.combine.nms import Combination, Detections, best_of_each_class, c
 from detection.data.module import DataModule
 from detection.data.samples import Sample, Transform
 from detection.disk.checkpoints import Checkpoint, read_checkpoint, restore_model
-from detection.errors import TrainingError, UserError
+from detection.errors import UserError
 from detection.localization.views import ScaledViews, SideBySide
 from detection.training.ensemble import as_one, check_alike
-from detection.training.model import Model, Prediction
+from detection.training.model import Model, Prediction, check_numbers
 
 Rank = Literal["boxes", "classes"]
 
@@ -68,20 +68,29 @@ class Localizer(Model):
         class_views: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if top_k < 1:
+            raise UserError(f"top_k={top_k}: at least one guess is made")
         self.num_classes = num_classes
         self.views = views
         self.top_k = min(top_k, num_classes)
         self.combine = combine
         self.rank: Rank = rank
-        self.namer: nn.Module | None = None
+        # in a tuple: it is no part of this model, its weights stay where they are
+        self._namer: tuple[Model, ...] = ()
         self.named_by: Sequence[str] = [classes] if isinstance(classes, str) else (classes or [])
         self.class_names: list[str] = []  # of those classifiers, as they were trained
         if self.named_by:
             contents = [read_checkpoint(name) for name in self.named_by]
-            self.namer = as_one([with_views(content, class_views) for content in contents])
+            self._namer = (as_one([with_views(content, class_views) for content in contents]),)
             self.class_names = contents[0]["class_names"]
             for name, content in zip(self.named_by, contents, strict=True):
                 check_same_classes(content["class_names"], self.class_names, f"classes={name}")
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Localizer":
+        """Move the classifier that names the classes along, as PyTorch moves modules."""
+        for namer in self._namer:
+            namer._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def read(self, sample: Sample) -> Reading:
         """What is seen in an image, from the first kind of its views."""
@@ -92,9 +101,9 @@ class Localizer(Model):
     @property
     def transform(self) -> Transform:
         """Its views, and those of the classifier that names the classes."""
-        if not isinstance(self.namer, Model):
-            return self.views
-        return SideBySide(self.views, self.namer.transform)
+        for namer in self._namer:
+            return SideBySide(self.views, namer.transform)
+        return self.views
 
     def prepare(self, data: DataModule) -> None:
         """Check that the classifiers are for the data's classes.
@@ -103,7 +112,7 @@ class Localizer(Model):
             UserError: they are not; names the first that differ.
         """
         super().prepare(data)
-        if self.namer is not None:
+        if self.named_by:
             check_same_classes(self.class_names, data.class_names, f"classes={self.named_by[0]}")
 
     @torch.no_grad()
@@ -118,10 +127,10 @@ class Localizer(Model):
 
     def name_classes(self, batch: Sequence[Sample]) -> list[Tensor | None]:
         """(C,) scores of the classes of each image by other classifiers; None without any."""
-        if not isinstance(self.namer, Model):
-            return [None] * len(batch)
         theirs = [replace(sample, views=sample.views[1:]) for sample in batch]
-        return [prediction["scores"] for prediction in self.namer.predict(theirs)]
+        for namer in self._namer:
+            return [prediction["scores"] for prediction in namer.predict(theirs)]
+        return [None] * len(batch)
 
     def locate(
         self, readings: Sequence[Reading], named: Tensor | None, sample: Sample
@@ -146,11 +155,7 @@ class Localizer(Model):
         asked = wanted if true is None else torch.cat([wanted, true.to(wanted)[None]])
         asked = asked.unique()
         found = concatenate([reading.candidates(asked) for reading in readings])
-        if not (torch.isfinite(found["scores"]).all() and torch.isfinite(found["boxes"]).all()):
-            raise TrainingError(
-                f"boxes or scores of image {sample.image_id} are not numbers: the model's training "
-                "diverged; lower its learning rate"
-            )
+        check_numbers(sample.image_id, scores, found["scores"], found["boxes"])
         kept = best_of_each_class(self.combine)(found)
         guesses = {key: value[torch.isin(kept["labels"], wanted)] for key, value in kept.items()}
         by = guesses["scores"] if self.rank == "boxes" else scores[guesses["labels"]]
@@ -162,8 +167,8 @@ class Localizer(Model):
 
     def interface(self) -> dict[str, object]:
         """Members of an ensemble look at the same views."""
-        views = (self.views.sizes, self.views.flip, self.views.crop, self.views.input_px)
-        return super().interface() | {"views": views, "classes": list(self.named_by)}
+        others = {"scales": self.views.settings(), "classes": list(self.named_by)}
+        return super().interface() | others
 
     def together(self, members: Sequence[Model]) -> Model:
         """An ensemble: the candidates of all members, for the classes that they name together."""
@@ -223,9 +228,8 @@ def with_views(content: Checkpoint, views: dict[str, Any] | None) -> Model:
         UserError: it is a model of another kind.
     """
     tree = content["model"]
-    if "classification" not in tree.get("tasks", ["classification"]) or "views" not in tree:
-        raise UserError("classes= names a model that is no classifier")
-    model: Model = restore_model({**content, "model": {**tree, "views": views or tree["views"]}})
+    tree = {**tree, "views": views} if views else tree
+    model: Model = restore_model({**content, "model": tree})
     if "classification" not in model.tasks:
         raise UserError("classes= names a model that is no classifier")
     return model

@@ -67,7 +67,8 @@ class ScaledViews:
             )
         self.sizes = list(sizes)
         self.flip, self.crop = flip, crop
-        self.decode_px: int | None = max(min(pair) for pair in pairs)
+        # of pairs the longer: an image of another shape is stretched to them
+        self.decode_px: int | None = max(max(pair) for pair in pairs)
         self.least_px = self.input_px = 1
 
     def bind(self, backbone: Backbone, least_cells: int) -> None:
@@ -79,12 +80,20 @@ class ScaledViews:
         self.input_px = backbone.input_px
         self.least_px = backbone.least_side(least_cells)
         for size in self.sizes:
-            shorter = size if isinstance(size, int) else min(size)
-            if shorter < self.least_px:
+            if self.shorter(size) < self.least_px:
                 raise UserError(
-                    f"sizes: a scale of {shorter} pixels is too small for a window of this "
-                    f"network, which needs {self.least_px} a side"
+                    f"scales.sizes: a scale of {self.shorter(size)} pixels is too small for a "
+                    f"window of this network, which needs {self.least_px} a side"
                 )
+
+    @staticmethod
+    def shorter(size: Sequence[int] | int) -> int:
+        """The shorter side of a scale."""
+        return size if isinstance(size, int) else min(size)
+
+    def settings(self) -> tuple[object, ...]:
+        """All that its views depend on."""
+        return (self.sizes, self.flip, self.crop, self.input_px)
 
     def __call__(self, sample: Sample) -> Sample:
         """The sample with its views, all of one kind, in place of its image."""

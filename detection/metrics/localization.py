@@ -59,6 +59,8 @@ class LocalizationError(Metric):
             image_ids: a number for each image, the same in every process; needed where processes
                 may see the same image.
         """
+        if not preds:
+            return
         ids = own_ids(len(preds), self.image_ids) if image_ids is None else image_ids
         rows = [self._row(*pair) for pair in zip(preds, targets, strict=True)]
         columns = {name: torch.stack([row[name] for row in rows]) for name in STATES[1:]}

@@ -13,10 +13,11 @@ from detection.boxes import clip_boxes_to_image
 from detection.combine.accumulation import Accumulation
 from detection.combine.nms import Combination, Detections, concatenate
 from detection.data.samples import Sample, Transform
+from detection.errors import UserError
 from detection.localization.views import Frame, ScaledViews
 from detection.overfeat.box_codes import Code, from_window
 from detection.overfeat.localizer import REGRESSOR, regressor_head
-from detection.training.model import Model
+from detection.training.model import Model, check_numbers
 
 CLASSIFIER, CONTEXT = "classifier", "context"
 
@@ -50,7 +51,7 @@ class OverFeatDetector(Model):
         fine: windows at every offset of the last pooling (3.3); False: at none.
         context: each scale also reads what the scale below it saw at the same place ("each scale
             also uses lower resolution scales as input", 5): its fc7, by weights of its own. How,
-            the paper does not say. The lowest scale reads itself.
+            the paper does not say: here the one scale below. The lowest reads itself.
         combine: from the candidates to detections.
         min_score: least probability of a candidate.
         precision: of inference.
@@ -80,6 +81,9 @@ class OverFeatDetector(Model):
     ) -> None:
         super().__init__()
         self.backbone, self.num_classes, self.precision = backbone, num_classes, precision
+        shorter = [views.shorter(size) for size in views.sizes]
+        if context and shorter != sorted(shorter):
+            raise UserError(f"scales.sizes={views.sizes}: give them from small to large")
         self.windows = SlidingWindows.of(backbone, grid, fine)
         views.bind(backbone, self.windows.pooling.span)
         self.views = views
@@ -108,6 +112,10 @@ class OverFeatDetector(Model):
         """The union of several detectors' boxes is combined as one."""
         return self.combine
 
+    def interface(self) -> dict[str, object]:
+        """Members of an ensemble look at the same views."""
+        return super().interface() | {"scales": self.views.settings()}
+
     def predict(self, batch: Sequence[Sample]) -> list[Detections]:
         """Detections of each image, best first."""
         return [self.combine(candidates) for candidates in self.candidates(batch)]
@@ -129,6 +137,7 @@ class OverFeatDetector(Model):
         for scale, own, lower in zip(scales, hidden, below, strict=True):
             with self.autocast(own.device):
                 probabilities = self.logits(own, lower).float().softmax(dim=1)[:, :-1]
+                check_numbers(sample.image_id, probabilities)
                 place, label = torch.nonzero(probabilities > self.min_score, as_tuple=True)
                 said = self.said(self.regressor.layers(scale.rows[place]), label).float()
             boxes = from_window(scale.windows[place], mirrored_back(said, scale.frame, self.code),
@@ -190,7 +199,7 @@ class OverFeatDetector(Model):
 
     def learnable(self, with_convolutions: bool) -> list[nn.Module]:
         """Its layers, with or without the convolutions."""
-        return [self.head, self.regressor, *([self.backbone.conv] if with_convolutions else [])]
+        return [self.head, self.regressor, *([self.backbone] if with_convolutions else [])]
 
 
 def nearest(windows: Tensor, others: Tensor) -> Tensor:

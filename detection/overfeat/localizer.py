@@ -125,11 +125,16 @@ class OverFeatLocalizer(Localizer):
         highest = torch.stack([one.probabilities.amax(dim=0) for one in seen])  # (V, C)
         # 4.3 (a): the classes among the top k of any scale; ranked by the mean of the scales (3.3)
         scores = highest.mean(dim=0)
-        listed = highest.topk(self.top_k, dim=1).indices.flatten().unique()
+        of_scale = highest.topk(self.top_k, dim=1).indices  # (V, k)
+        listed = of_scale.unique()
         wanted = listed[scores[listed].argsort(descending=True)]
 
         def candidates(labels: Tensor) -> Detections:
-            return concatenate([self.boxes(one, labels, sample.size) for one in seen])
+            # 4.3 (b): a scale has boxes of its own top classes; of one that is in none, all have
+            elsewhere = ~torch.isin(labels, listed)
+            asked = [labels[torch.isin(labels, own) | elsewhere] for own in of_scale]
+            pairs = zip(seen, asked, strict=True)
+            return concatenate([self.boxes(one, mine, sample.size) for one, mine in pairs])
 
         return Reading(scores, wanted, candidates)
 

@@ -24,7 +24,7 @@ from detection.overfeat.training_views import (
     ViewsStage,
     some_places,
 )
-from detection.runtime.distributed import is_first_process
+from detection.runtime.distributed import gather_in_order, is_first_process, rank
 from detection.training.schedules import OptimizerFactory
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,9 @@ class RegressorStage(ViewsStage):
         self.boxes_seen = self.boxes_missed = 0
 
     def learns(self) -> Sequence[nn.Module]:
-        """The regressor, or all of it."""
-        return [self.model if self.options.backpropagate else self.model.regressor]
+        """The regressor, or the classifier too."""
+        model = self.model
+        return [model.regressor, *([model.classifier] if self.options.backpropagate else [])]
 
     def training_step(self, batch: list[ViewedImage], batch_idx: int) -> Tensor:
         """The loss of the boxes, and of the classes if the whole network learns."""
@@ -118,7 +119,7 @@ class RegressorStage(ViewsStage):
         ])  # fmt: skip
         loss = box_loss(said.float(), windows, boxes, model.code, options.loss)
         self.log("regress/box_loss", loss, prog_bar=True, batch_size=max(1, len(rows)))
-        if options.backpropagate and len(rows):
+        if options.backpropagate:
             features = torch.cat([value for part in parts for value in part[3]])
             of_window = (
                 torch.stack(labels)
@@ -126,7 +127,8 @@ class RegressorStage(ViewsStage):
                 .repeat_interleave(torch.tensor(counts, device=self.device), output_size=len(rows))
             )
             logits = model.classifier.logits(features, options.dropout).float()
-            loss = loss + F.cross_entropy(logits, of_window)
+            # without a window there is a gradient too, of zeros: processes wait for each other's
+            loss = loss + (F.cross_entropy(logits, of_window) if len(rows) else logits.sum())
         return self.check_finite(loss, self.names(batch))
 
     def windows_of(self, image: ViewedImage) -> tuple[list[Tensor], ...]:
@@ -165,9 +167,13 @@ class RegressorStage(ViewsStage):
 
     def on_train_epoch_end(self) -> None:
         """Report, once, which boxes no window sees."""
-        if self.current_epoch == 0 and self.boxes_missed and is_first_process():
+        if self.current_epoch > 0:
+            return
+        counts = gather_in_order([(rank(), (self.boxes_missed, self.boxes_seen))])
+        missed, seen = (sum(column) for column in zip(*counts, strict=True))
+        if missed and is_first_process():
             log.warning(
                 "%d of %d boxes (%.1f %%) are seen by half in no window, and nothing is learnt of "
                 "them (model.stages.regress.min_share, sizes)",
-                self.boxes_missed, self.boxes_seen, 100 * self.boxes_missed / self.boxes_seen,
+                missed, seen, 100 * missed / seen,
             )  # fmt: skip

@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from detection.boxes import box_iou
 from detection.data.module import DataModule
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
-from detection.matching import Matcher
+from detection.matching import OBJECT, Matcher, Matches
 from detection.overfeat.box_codes import Loss, box_loss
 from detection.overfeat.detector import OverFeatDetector, nearest
 from detection.overfeat.training_views import ViewedImage, ViewsOptions, ViewsStage
+from detection.runtime.distributed import is_first_process
 from detection.training.schedules import OptimizerFactory
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ class SpatialOptions(ViewsOptions):
     """OverFeat's training of its detector, as far as the paper tells it; see `ViewsOptions` too.
 
     Attributes:
-        matcher: which windows are objects and background; the paper does not say.
+        matcher: which windows are objects and background; the paper does not say. An object that no
+            window fits so well has the one that fits it best (see `with_best`).
         positives_per_image: at most so many windows on objects.
         negatives_per_image: "a few interesting negative examples per image" (5).
         negatives: "random", or the "offending" ones, which look most like an object (5).
@@ -44,7 +47,7 @@ class SpatialOptions(ViewsOptions):
         backpropagate: see `ViewsOptions`.
     """
 
-    matcher: Matcher = Matcher(0.5, 0.0, 0.3, best_of_each_gt=True)
+    matcher: Matcher = Matcher(0.5, 0.0, 0.3)
     positives_per_image: int = 16
     negatives_per_image: int = 48
     negatives: Negatives = "offending"
@@ -69,7 +72,7 @@ class Places(NamedTuple):
     Attributes:
         rows: (R, D) pooled features.
         below: (R, D) those of the same places at the scale below.
-        labels: (R,) classes, C for background.
+        labels: (R,) classes, C for background; on the CPU.
         windows: (R, 4) in pixels of the image.
         boxes: (R, 4) of the objects; of background the window's own.
     """
@@ -114,6 +117,13 @@ class SpatialStage(ViewsStage):
         split = data.split("train")
         if split.num_objects == 0:
             raise UserError(f"data={data.name}: no training image has an object")
+        if not (model.backbone.pretrained or options.backpropagate):
+            raise UserError(
+                "the convolutions are random and do not learn: give backbone.weights=, or set "
+                "model.stages.detect.backpropagate=true"
+            )
+        if model.backbone.pretrained and is_first_process():
+            log.info("the features start from those of backbone.weights")
         # where not all objects are annotated, nothing is surely background
         self.exhaustive = frozenset(split.searched)
         rows = np.array(
@@ -141,7 +151,8 @@ class SpatialStage(ViewsStage):
         hidden = model.head.layers(both, dropout=options.dropout)
         logits = model.logits(hidden[:count], hidden[-count:]).float()
         of_classes = F.cross_entropy(logits, labels)
-        objects = torch.nonzero(labels < model.num_classes)[:, 0]
+        objects = torch.nonzero(labels < model.num_classes)[:, 0].to(self.device)
+        labels = labels.to(self.device)
         said = model.said(
             model.regressor.layers(rows[objects], dropout=options.dropout), labels[objects]
         ).float()
@@ -166,7 +177,7 @@ class SpatialStage(ViewsStage):
         first = image.frames[0]
         gt_boxes = frames[0].to_original(first.to_view(gt.boxes))  # mirrored, if the views are
         windows = torch.cat(by_scale)
-        matches = options.matcher(windows, gt_boxes)
+        matches = with_best(options.matcher(windows, gt_boxes), windows, gt_boxes)
         generator = np.random.default_rng(image.seed)
         chosen_objects = some(matches.is_object, options.positives_per_image, generator)
         offending = options.negatives == "offending"
@@ -184,7 +195,7 @@ class SpatialStage(ViewsStage):
             boxes = torch.cat([gt_boxes[which], boxes[len(which) :]])
         rows, below = self.features(maps, by_scale, places)
         device = self.device
-        return Places(rows, below, labels.to(device), windows[places].to(device), boxes.to(device))
+        return Places(rows, below, labels, windows[places].to(device), boxes.to(device))
 
     def features(
         self, maps: Sequence[Tensor], by_scale: Sequence[Tensor], places: Tensor
@@ -224,6 +235,28 @@ class SpatialStage(ViewsStage):
         probabilities = self.model.logits(hidden, lower).float().softmax(dim=1)
         worst = probabilities[:, -1].topk(count, largest=False).indices
         return background[worst.cpu()]
+
+
+def with_best(matches: Matches, windows: Tensor, gt_boxes: Tensor) -> Matches:
+    """The same matches; a ground truth without a window has the one that fits it best.
+
+    Windows of one size that hold a small object whole overlap it alike: of these the one whose
+    centre is nearest. (All of them, as anchors are given out, would be hundreds.)
+    """
+    kind, gt = matches.kind.clone(), matches.gt.clone()
+    taken = set(gt[matches.is_object].tolist())
+    lonely = [n for n in range(len(gt_boxes)) if n not in taken]
+    if lonely:
+        boxes = gt_boxes[lonely]
+        overlap = box_iou(windows, boxes)  # (P, L)
+        centres = [(b[:, :2] + b[:, 2:]) / 2 for b in (windows, boxes)]
+        away = torch.cdist(centres[0], centres[1])
+        is_best = (overlap >= overlap.amax(dim=0) - 1e-6) & (overlap > 0)
+        chosen = away.where(is_best, torch.inf).argmin(dim=0)
+        seen = is_best.any(dim=0)
+        kind[chosen[seen]] = OBJECT
+        gt[chosen[seen]] = torch.tensor(lonely)[seen]
+    return Matches(gt, kind, matches.iou)
 
 
 def some(mask: Tensor, most: int | None, generator: np.random.Generator) -> Tensor:

@@ -113,18 +113,20 @@ class TrainingViews(Dataset[Any]):
         frames = [f._replace(mirrored=mirrored) for f in self.views.frames(sample.size)]
         return ViewedImage(index, mirrored, frames, views, seed)
 
-    def loader(self, batch_size: int, seed: int, num_workers: int) -> DataLoader[list[ViewedImage]]:
+    def loader(
+        self, batch_size: int, seed: int, num_workers: int, part: tuple[int, int] = (0, 1)
+    ) -> DataLoader[list[ViewedImage]]:
         """All images in random order: one epoch, all by the seed.
 
         Args:
             batch_size: images, for each process.
             seed: the same for all processes.
             num_workers: processes that decode images.
+            part: of the epoch, and how many there are.
         """
-        batches = ShuffledBatches(len(self), batch_size, seed, (rank(), world_size()))
+        batches = ShuffledBatches(len(self), batch_size, seed, (rank(), world_size()), part)
         return DataLoader(
             self, batch_sampler=batches, num_workers=num_workers, collate_fn=list,
-            pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
 
 
@@ -145,6 +147,8 @@ class ViewsOptions:
         backpropagate: through the convolutions too.
         memory_gb: of maps kept between epochs, while the convolutions stay.
         max_steps: no more batches than this, for trials; None for no limit.
+        images_per_checkpoint: a longer epoch is trained in parts of about so many images, each of
+            which ends with a checkpoint; they are Lightning's epochs.
     """
 
     sizes: Sequence[Sequence[int] | int] = TABLE5
@@ -159,10 +163,14 @@ class ViewsOptions:
     backpropagate: bool = False
     memory_gb: float = 4.0
     max_steps: int | None = None
+    images_per_checkpoint: int = 50_000
 
 
 class ViewsStage(Stage):
     """A stage that learns from whole images, all their scales at a time.
+
+    The loss is a mean over windows. Of several processes it is the mean of their means, which is
+    the same where each has as many windows.
 
     Args:
         model: that learns.
@@ -200,11 +208,11 @@ class ViewsStage(Stage):
     def trainer_options(self) -> dict[str, Any]:
         """Images in another order each epoch; a few validations."""
         return {
-            "max_epochs": self.epochs,
+            "max_epochs": self.epochs * self.parts,
             "max_steps": -1 if self.options.max_steps is None else self.options.max_steps,
             "reload_dataloaders_every_n_epochs": 1,
             "gradient_clip_val": self.options.clip_norm,
-            "check_val_every_n_epoch": max(1, self.epochs // VALIDATIONS),
+            "check_val_every_n_epoch": max(1, self.epochs * self.parts // VALIDATIONS),
         }
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
@@ -220,11 +228,17 @@ class ViewsStage(Stage):
         return max(self.options.epochs, math.ceil(self.options.min_steps / steps))
 
     def train_dataloader(self) -> DataLoader[list[ViewedImage]]:
-        """The images of an epoch, all scales of each."""
-        return self._loader(mixed(self.seed, self.current_epoch))
+        """The images of an epoch, or of a part of it, all scales of each."""
+        epoch, part = divmod(self.current_epoch, self.parts)
+        return self._loader(mixed(self.seed, epoch), (part, self.parts))
 
-    def _loader(self, seed: int) -> DataLoader[list[ViewedImage]]:
-        return self.images.loader(self.options.batch_size, seed, self.data.num_workers)
+    @property
+    def parts(self) -> int:
+        """Of an epoch."""
+        return math.ceil(len(self.images) / self.options.images_per_checkpoint)
+
+    def _loader(self, seed: int, part: tuple[int, int] = (0, 1)) -> DataLoader[list[ViewedImage]]:
+        return self.images.loader(self.options.batch_size, seed, self.data.num_workers, part)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

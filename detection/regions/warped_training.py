@@ -205,7 +205,7 @@ class WarpedTrainingStage(Stage):
 
     def learns(self) -> Sequence[nn.Module]:
         """All layers that a class depends on."""
-        return self.model.classifying_layers(self.features.backbone.conv)
+        return self.model.classifying_layers(self.features.backbone)
 
     def is_needed(self) -> bool:
         """Fine-tuning always; training from nothing only where there are no weights."""

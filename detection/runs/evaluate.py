@@ -124,9 +124,10 @@ class Changes:
             UserError: the model has no use for one of them.
         """
         localizes = "class_views" in tree
+        named = bool(self.classes or tree.get("classes"))
         looks = "views" in tree and not has_scales(tree)
         places = {  # option: key of the model, and whether this one has it
-            "views": ("class_views", True) if localizes else ("views", looks),
+            "views": ("class_views", named) if localizes else ("views", looks),
             "combine": ("combine", "combine" in tree),
             "scales": ("views", has_scales(tree)),
             "classes": ("classes", localizes),

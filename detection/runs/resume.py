@@ -74,7 +74,7 @@ def warn_without_weights(config: dict[str, Any]) -> None:
         )
     else:
         log.warning(
-            "the backbone has no pre-trained weights: it learns from this data only, in a "
-            "stage of its own. On a few hundred photographs expect a small part of the published "
+            "the backbone has no pre-trained weights: it learns from this data only. On a few "
+            "hundred photographs expect a small part of the published "
             "accuracy; backbone=efficientnet_lite0 starts from ImageNet, offline"
         )

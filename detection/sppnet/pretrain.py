@@ -114,7 +114,7 @@ class PretrainStage(Stage):
 
     def learns(self) -> Sequence[nn.Module]:
         """All layers that a class depends on."""
-        return self.model.classifying_layers(self.features.backbone.conv)
+        return self.model.classifying_layers(self.features.backbone)
 
     def is_needed(self) -> bool:
         """Only where no weights were given."""

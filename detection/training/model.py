@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from detection.combine.nms import Combination
 from detection.data.module import DataModule
 from detection.data.samples import AsStored, Sample, Transform
+from detection.errors import TrainingError
 from detection.report.page import Section
 from detection.training.part import Part
 
@@ -16,6 +17,19 @@ Prediction = dict[str, Tensor]
 pixels of the original image, `scores` (K,) float32, `labels` (K,) int64, best first.
 Classification: `scores` (C,) float32. Localisation: `boxes` (k, 4), `labels` (k,), `scores` (k,),
 a class each, best first, and where the sample says its label `true_box` (4,), the box for that."""
+
+
+def check_numbers(image_id: str, *values: Tensor) -> None:
+    """Check that what a model says of an image are numbers.
+
+    Raises:
+        TrainingError: one is not; names the image.
+    """
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise TrainingError(
+            f"boxes or scores of image {image_id} are not numbers: the model's training diverged; "
+            "lower its learning rate"
+        )
 
 
 class Model(nn.Module):

@@ -1,5 +1,6 @@
 """Localisation data: boxes of an image's label, from every layout."""
 
+import os
 import shutil
 
 import numpy as np
@@ -80,6 +81,27 @@ def test_blacklisted_images_have_no_box_and_keep_their_label(ilsvrc, tmp_path, c
     test = data.split("test")
     assert [len(test.target(n)["boxes"]) for n in range(6)] == [1, 0, 1, 1, 0, 1]
     assert [int(test.target(n)["label"]) for n in range(6)] == [0, 1, 2, 0, 1, 2]
+
+
+def test_an_annotation_of_another_picture_costs_its_boxes_only(ilsvrc, tmp_path, caplog):
+    boxes = ilsvrc / "ILSVRC/Annotations/CLS-LOC"
+    xml(boxes / f"train/{WNIDS[2]}/{WNIDS[2]}_0.xml", (50, 200), (WNIDS[2], (1, 1, 40, 40)))
+    train = module(KaggleLoc, ilsvrc, tmp_path).split("train")
+    assert of_image(train, f"{WNIDS[2]}_0.JPEG") == (2, [])
+    assert "its boxes are left out" in caplog.text
+
+
+def test_an_annotation_that_is_mended_is_read_again(tmp_path):
+    voc = FakeVOC(tmp_path / "voc")
+    voc.add("one", [thing("cat", 1, 2, 30, 30)])
+    voc.lists(train=["one"], test=["one"])
+    first = module(VOCLocalization, voc.root, tmp_path).split("train")
+    assert of_image(first, "one.jpg")[1] == [[1, 2, 30, 30]]
+    file = voc.root / "Annotations" / "one.xml"
+    file.write_text(file.read_text().replace("<xmax>30", "<xmax>20"))
+    os.utime(file, ns=(1, 1))
+    again = module(VOCLocalization, voc.root, tmp_path).split("train")
+    assert of_image(again, "one.jpg")[1] == [[1, 2, 20, 30]]
 
 
 def test_ilsvrc_without_its_boxes_or_with_a_bad_blacklist_is_refused(ilsvrc, tmp_path):

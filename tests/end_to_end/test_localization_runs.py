@@ -132,6 +132,14 @@ def test_other_scales_combinations_and_classes_at_test_time(localized, tmp_path,
                  f"run_dir={tmp_path / 'x'}", check=False)  # fmt: skip
     assert result.returncode == 2
     assert "names a model that is no classifier" in result.stderr + result.stdout
+    classifier = tmp_path / "classifier"
+    run("train.py", "model=pretrained_classifier", "data=shapes_cls", "debug=fast", *words,
+        "backbone.input_px=64", "model.side_px=72", f"run_dir={classifier}")  # fmt: skip
+    run("evaluate.py", f"ckpt={localized}", f"classes={classifier}", "views=whole", *words,
+        f"run_dir={tmp_path / 'named'}")  # fmt: skip
+    named = figures(tmp_path / "named")
+    assert named["test/loc_error_true_class"] == figures(localized)["test/loc_error_true_class"]
+    assert named["test/top1_error"] != figures(localized)["test/top1_error"]
     result = run("evaluate.py", f"ckpt=[{localized},{localized}]", *words,
                  f"run_dir={tmp_path / 'both'}")  # fmt: skip
     assert "test/loc_error_top1" in figures(tmp_path / "both")

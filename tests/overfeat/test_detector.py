@@ -14,13 +14,14 @@ from detection.data.detection import DetectionAnnotations
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.data.voc.folder import VOCFolder
-from detection.errors import UserError
+from detection.errors import TrainingError, UserError
 from detection.evaluation.detection import DetectionEvaluator
 from detection.localization.views import ScaledViews
+from detection.matching import Matcher
 from detection.overfeat.box_codes import from_window, to_window
 from detection.overfeat.detector import OverFeatDetector, mirrored_back, nearest
 from detection.overfeat.localizer import REGRESSOR
-from detection.overfeat.spatial_training import SpatialOptions
+from detection.overfeat.spatial_training import SpatialOptions, with_best
 from detection.training.ensemble import as_one
 
 IMAGE = Sample(torch.randint(0, 255, (3, 80, 110), dtype=torch.uint8), {}, "noise", 0)
@@ -157,6 +158,47 @@ def test_where_not_all_is_annotated_nothing_is_background(data, monkeypatch):
     places = stage.places_of(stage.images[0, 2])
     assert (places.labels < 2).all()
     assert len(places.labels) >= 1
+
+
+def test_an_object_smaller_than_every_window_has_one_of_them():
+    """All windows that hold it whole overlap it alike; the one about its centre is taken."""
+    windows = torch.tensor(
+        [[x, y, x + 64.0, y + 64] for y in range(0, 48, 16) for x in range(0, 64, 16)]
+    )
+    gt = torch.tensor([[40.0, 40, 50, 50], [0, 0, 64, 64], [500, 500, 510, 510]])
+    matches = with_best(Matcher(0.5, 0.0, 0.3)(windows, gt), windows, gt)
+    small = torch.nonzero(matches.is_object & (matches.gt == 0))[:, 0]
+    assert len(small) == 1
+    centre = (windows[small[0], :2] + windows[small[0], 2:]) / 2
+    assert (centre - 45).abs().max() <= 8
+    assert (matches.is_object & (matches.gt == 1)).any()
+    assert not (matches.is_object & (matches.gt == 2)).any()  # no window sees it
+
+
+def test_published_batch_norm_stays_as_it_is_while_convolutions_learn(data, tmp_path):
+    model = make()
+    stage = stage_of(model, data, backpropagate=True, epochs=1, max_steps=1)
+    fit(stage, tmp_path)
+    norms = [m for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) > 10
+    assert not any(norm.training for norm in norms)
+    assert not torch.equal(
+        model.backbone.conv.conv_stem.weight, make().backbone.conv.conv_stem.weight
+    )
+
+
+def test_what_is_no_number_is_told():
+    model = make()
+    torch.nn.init.constant_(model.head.output("classifier").bias, float("nan"))
+    with pytest.raises(TrainingError, match="image noise are not numbers"):
+        model.predict([model.transform(IMAGE)])
+
+
+def test_detectors_of_other_scales_are_not_joined():
+    with pytest.raises(UserError, match="must have the same scales"):
+        as_one([make(), make(views=ScaledViews([112, 160]))])
+    with pytest.raises(UserError, match="from small to large"):
+        make(views=ScaledViews([160, 80]))
 
 
 @pytest.mark.parametrize("negatives", ["random", "offending"])

@@ -98,6 +98,23 @@ def test_one_crop_is_one_place():
     assert len(found["scores"]) == 2
 
 
+def test_a_scale_has_boxes_of_its_own_best_classes_and_of_what_is_asked_besides():
+    """4.3 (b)."""
+    model = make(num_classes=6, top_k=2)
+    sample = model.transform(IMAGE)
+    reading = model.read(sample)
+    seen = [
+        model.look(v, f)
+        for v, f in zip(sample.views[0], model.views.frames(IMAGE.size), strict=True)
+    ]
+    best = [set(s.probabilities.amax(dim=0).topk(2).indices.tolist()) for s in seen]
+    assert set(reading.classes.tolist()) == set().union(*best)
+    for label in range(6):
+        count = len(reading.candidates(torch.tensor([label]))["scores"])
+        places = [len(s.hidden) for s, own in zip(seen, best, strict=True) if label in own]
+        assert count == (sum(places) or sum(len(s.hidden) for s in seen))
+
+
 def test_only_the_asked_classes_boxes_are_computed_and_they_are_the_right_ones():
     model = make(num_classes=5, per_class=True)
     output = model.regressor.output(REGRESSOR)
@@ -178,6 +195,10 @@ def test_another_classifier_names_the_classes(tmp_path, data):
     assert [len(views) for views in sample.views] == [2, 1]
     (prediction,) = model.predict([sample])
     assert prediction["labels"].tolist() == [1]
+    # the other's weights are its own: a localiser can be saved, and loaded with or without it
+    assert not any("namer" in key for key in model.state_dict())
+    make().load_state_dict(model.state_dict())
+    assert model.to(torch.float64)._namer[0].output.weight.dtype == torch.float64
     save_model(path, other, tree, {}, ["green", "blue"])
     with pytest.raises(UserError, match="class 1 is 'blue' there and 'red' here"):
         make(classes=str(path)).prepare(data)

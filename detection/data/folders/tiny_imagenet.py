@@ -71,6 +71,12 @@ class TinyImageNetLoc(TinyImageNet):
     dropped, and reported.
     """
 
+    def fingerprint(self, split: str) -> str:
+        """See `TinyImageNet.fingerprint`; with the times of the lists of boxes."""
+        lists = [self.folders["train"] / w / f"{w}_boxes.txt" for w in self.class_folders]
+        times = [f.stat().st_mtime_ns for f in lists if split == "train" and f.is_file()]
+        return f"{super().fingerprint(split)} {times}"
+
     def entries(self, split: str) -> Iterator[tuple[str, int, list[Box]]]:  # type: ignore[override]
         """See `TinyImageNet.entries`; with boxes."""
         boxes: dict[str, Box] = {}

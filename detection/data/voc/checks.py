@@ -63,7 +63,8 @@ def resized(
         warnings.append(f"{sizes}: the image's counts")
         return replace(annotation, width=width, height=height)
     scale_x, scale_y = width / w, height / h
-    if abs(scale_x - scale_y) * max(w, h) > 2:  # more than two pixels apart: not a scaled copy
+    rounded = min(abs(w * height / width - h), abs(h * width / height - w)) <= 1  # a side of <size>
+    if not rounded and abs(scale_x - scale_y) * max(w, h) > 2:  # more than two pixels apart
         raise UserError(
             f"{sizes}: they are of different shapes (turned? another picture?); mend <size>, or "
             "leave it out if the boxes are in pixels of the image"

@@ -35,9 +35,9 @@ class VOCClassification:
         return ("train", "test")
 
     def fingerprint(self, split: str) -> str:
-        """The list's images, and when annotations were last added."""
-        changed = (self.root / "Annotations").stat().st_mtime_ns
-        return f"{self.classes} {self.names[split]} {self.folder.ids(self.names[split])} {changed}"
+        """The list's images, and when each annotation was written."""
+        ids = self.folder.ids(self.names[split])
+        return f"{self.classes} {self.names[split]} {ids} {self.folder.changed(ids)}"
 
     def entries(self, split: str) -> Iterator[tuple[str, Sequence[int]]]:
         """1, 0 or -1 for each class."""

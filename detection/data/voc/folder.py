@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from detection.data.folders.recognise import suggestion
 from detection.data.splits import stratified_split
 from detection.data.voc.annotation import VOCAnnotation, read_annotation
+from detection.disk.arrays import fingerprint
 from detection.disk.images import IMAGE_SUFFIXES
 from detection.errors import UserError
 
@@ -74,6 +75,11 @@ class VOCFolder:
         if any(image_id in ids for ids in self.without_annotations.values()):
             return VOCAnnotation(self.image_path(image_id), image_id, 0, 0, [])
         return read_annotation(self.root / "Annotations" / f"{image_id}.xml")
+
+    def changed(self, image_ids: Sequence[str]) -> str:
+        """Something that changes when an annotation of some images does."""
+        files = (self.root / "Annotations" / f"{i}.xml" for i in image_ids)
+        return fingerprint([f.stat().st_mtime_ns if f.is_file() else 0 for f in files])
 
     def ids(self, split: str) -> list[str]:
         """The image ids of `ImageSets/Main/<split>.txt`."""

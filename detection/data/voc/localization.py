@@ -52,9 +52,9 @@ class VOCLocalization:
         return tuple(split for split, ids in self.ids.items() if ids)
 
     def fingerprint(self, split: str) -> str:
-        """The images, the classes, and when annotations were last added."""
-        changed = (self.root / "Annotations").stat().st_mtime_ns
-        return f"{self.class_names} {fingerprint(self.ids[split])} {changed}"
+        """The images, the classes, and when each annotation was written."""
+        ids = self.ids[split]
+        return f"{self.class_names} {fingerprint(ids)} {self.folder.changed(ids)}"
 
     def entries(self, split: str) -> Iterator[tuple[str, int, Sequence[tuple[float, ...]]]]:
         """Path, label, and boxes of the label."""
