@@ -184,6 +184,7 @@ def factor(model: nn.Module, ranks: Sequence[int]) -> None:
     is_pair = isinstance(ranks, Sequence) and len(ranks) == 2
     if not is_pair or not all(isinstance(rank, int) and rank > 0 for rank in ranks):
         raise UserError(f"svd_rank={ranks}: give the rank of fc6 and of fc7, such as [256,64]")
-    for part in model.modules():
-        if isinstance(part, Head):
-            part.factor(ranks)
+    heads = [part for part in model.modules() if isinstance(part, Head)]
+    # of a localiser's two, the classifier's may have no such layers
+    for head in [head for head in heads if head.fc6 is not None] or heads:
+        head.factor(ranks)

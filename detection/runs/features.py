@@ -30,7 +30,7 @@ def load_classifier(ckpt: str, device: str | None, side_px: int | None) -> tuple
     """A trained classifier on a device, and the shorter side that its images are scaled to."""
     model = restore_model(read_checkpoint(ckpt))
     if "classification" not in model.tasks:
-        raise UserError(f"ckpt={ckpt} is a detector: features of images come from a classifier")
+        raise UserError(f"ckpt={ckpt} is no classifier, from which features of images come")
     classifier: Classifier = model
     classifier.to(usable_device(device)).eval()
     return classifier, side_px or classifier.side_px

@@ -1,0 +1,270 @@
+"""Training of the per-class RPN: few anchors of many images (ResNet, appendix C)."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.utils.data import DataLoader
+
+from detection.boxes import box_iou, encode
+from detection.data.module import DataModule
+from detection.errors import UserError
+from detection.evaluation.evaluator import Evaluator
+from detection.matching import Matcher
+from detection.rpn.crops import BoxCrop, BoxCrops
+from detection.rpn.rpn import PerClassRPN
+from detection.runtime.distributed import is_first_process
+from detection.training.schedules import OptimizerFactory, ScheduleFactory, scheduled, step_decay
+from detection.training.stage import Stage, mixed
+
+log = logging.getLogger(__name__)
+
+VALIDATIONS = 5  # in a training, about
+
+
+@dataclass(frozen=True, kw_only=True)
+class RPNOptions:
+    """The training of the per-class RPN, as far as appendix C tells it.
+
+    What it leaves open is Faster R-CNN's release's, of the same authors, fitted to crops of 224.
+
+    Attributes:
+        shorter_px: range of the shorter side that images are scaled to before they are cropped
+            (ResNet, 3.4).
+        min_share: a box that leaves the crop is clipped, and learnt if so much of it is inside;
+            anchors on other boxes are no background. Ours.
+        matcher: which anchors are objects and background (anchor_target_layer.py).
+        cross_boundary: anchors that leave the crop are learnt too; False: left out, as Faster R-CNN
+            does, whose objects are small beside its images. Ours, for objects here fill the crop.
+        anchors_per_image: sampled from a crop (appendix C), half of them on objects at most.
+        beta: of smooth ℓ1, where a square turns to a line: 1/σ², σ = 3 (train.prototxt).
+        box_weight: of the boxes' loss.
+        class_weight: of the classifier's cross-entropy on the crop, while the convolutions learn:
+            its maps would be taken from it. 0: another classifier names the classes. Ours.
+        batch_size: images (appendix C: 256), for each process.
+        epochs: over the images with boxes; not told.
+        min_steps: as many more epochs as one process would need for so many steps, for tiny data.
+        optimizer: ResNet's (3.4) at the rate of Faster R-CNN's release.
+        schedule: 60,000 of 80,000 steps (the same).
+        flip: mirror half of the crops (ResNet, 3.4).
+        clip_norm: limit of the gradient's norm; None for none.
+        backpropagate: through the convolutions too; False: they stay as they are.
+        max_steps: no more batches than this, for trials; None for no limit.
+        images_per_checkpoint: a longer epoch is trained in parts of about so many images.
+    """
+
+    shorter_px: Sequence[int] = (256, 480)
+    min_share: float = 0.5
+    matcher: Matcher = Matcher(0.7, 0.0, 0.3, best_of_each_gt=True)
+    cross_boundary: bool = True
+    anchors_per_image: int = 8
+    beta: float = 1 / 9
+    box_weight: float = 1.0
+    class_weight: float = 1.0
+    batch_size: int = 256
+    epochs: int = 20
+    min_steps: int = 0
+    optimizer: OptimizerFactory = partial(SGD, lr=1e-3, momentum=0.9, weight_decay=1e-4)
+    schedule: ScheduleFactory | None = partial(step_decay, at=[0.75], factor=0.1)
+    flip: bool = True
+    clip_norm: float | None = None
+    backpropagate: bool = True
+    max_steps: int | None = None
+    images_per_checkpoint: int = 50_000
+
+    def stage(
+        self, model: PerClassRPN, data: DataModule, evaluator: Evaluator, seed: int = 0
+    ) -> "RPNStage":
+        """The stage that trains so."""
+        return RPNStage(model, data, evaluator, seed, options=self)
+
+
+class Sampled(NamedTuple):
+    """Anchors of a crop that a step learns from.
+
+    Attributes:
+        anchor: (R,) numbers, cell after cell.
+        is_object: (R,) 1.0 or 0.0.
+        codes: (O, 4) that `decode` shall take, of the objects, which come first.
+    """
+
+    anchor: Tensor
+    is_object: Tensor
+    codes: Tensor
+
+
+def sample_anchors(
+    anchors: Tensor,
+    crop: BoxCrop,
+    options: RPNOptions,
+    side_px: int,
+    generator: np.random.Generator,
+) -> Sampled:
+    """Anchors on objects and on background, half of each at most.
+
+    Where there are fewer on objects, background fills up, as Faster R-CNN's release does.
+
+    Args:
+        anchors: (N, 4) of the crop's map.
+        crop: with boxes.
+        options: how.
+        side_px: of the crop.
+        generator: of the choice.
+    """
+    matches = options.matcher(anchors, crop.boxes)
+    is_object, is_background = matches.is_object, matches.is_background
+    if not options.cross_boundary:
+        within = (anchors >= 0).all(dim=1) & (anchors <= side_px).all(dim=1)
+        is_object, is_background = is_object & within, is_background & within
+    if len(crop.hidden):  # what is seen in part is neither
+        overlap = box_iou(anchors, crop.hidden).amax(dim=1)
+        is_background = is_background & (overlap < options.matcher.background_max_iou)
+    objects = drawn(is_object, options.anchors_per_image // 2, generator)
+    background = drawn(is_background, options.anchors_per_image - len(objects), generator)
+    chosen = torch.cat([objects, background])
+    flags = (torch.arange(len(chosen)) < len(objects)).float()
+    gt = crop.boxes[matches.gt[objects]] if len(objects) else anchors[:0]
+    return Sampled(chosen, flags, encode(anchors[objects], gt))
+
+
+def drawn(mask: Tensor, most: int, generator: np.random.Generator) -> Tensor:
+    """Numbers of at most so many of the places where a mask (N,) is true, at random."""
+    places = torch.nonzero(mask)[:, 0]
+    return places[torch.from_numpy(generator.permutation(len(places))[:most])]
+
+
+class RPNStage(Stage):
+    """Learns, of each crop, eight anchors of its own class; nothing of other classes is computed.
+
+    Args:
+        model: that learns; its classifier is trained.
+        data: with boxes.
+        evaluator: see `Stage`.
+        seed: see `Stage`.
+        options: how.
+
+    Raises:
+        UserError: no training image has a box, or crops do not fit the scaled images.
+    """
+
+    name = "rpn"
+    model: PerClassRPN
+
+    def __init__(
+        self,
+        model: PerClassRPN,
+        data: DataModule,
+        evaluator: Evaluator,
+        seed: int = 0,
+        *,
+        options: RPNOptions = RPNOptions(),
+    ) -> None:
+        super().__init__(model, data, evaluator, seed)
+        self.options = options
+        split = data.split("train")
+        counts = split.box_counts()
+        rows = np.flatnonzero(counts)
+        if len(rows) == 0:
+            raise UserError(f"data={data.name}: no training image has a box to learn from")
+        if len(rows) < len(counts) and is_first_process():
+            log.info("boxes are learnt from %d of %d images: the others have none", len(rows),
+                     len(counts))  # fmt: skip
+        side = model.classifier.features.backbone.input_px
+        low, high = options.shorter_px
+        if not side <= low <= high:
+            raise UserError(
+                f"model.stages.rpn.shorter_px={[low, high]}: a range from {side} on is wanted"
+            )
+        self.crops = BoxCrops(split, rows, side, (low, high), options.min_share, options.flip)
+        self.parts = math.ceil(len(rows) / options.images_per_checkpoint)
+
+    def learns(self) -> Sequence[nn.Module]:
+        """The two outputs, or the classifier under them too."""
+        model = self.model
+        return [model.head, *([model.classifier] if self.options.backpropagate else [])]
+
+    @property
+    def epochs(self) -> int:
+        """Over the images; the same for any number of processes."""
+        steps = max(1, len(self.crops) // self.options.batch_size)
+        return max(self.options.epochs, math.ceil(self.options.min_steps / steps))
+
+    def trainer_options(self) -> dict[str, Any]:
+        """New crops in each epoch; a few validations."""
+        return {
+            "max_epochs": self.epochs * self.parts,
+            "max_steps": -1 if self.options.max_steps is None else self.options.max_steps,
+            "reload_dataloaders_every_n_epochs": 1,
+            "gradient_clip_val": self.options.clip_norm,
+            "check_val_every_n_epoch": max(1, self.epochs * self.parts // VALIDATIONS),
+        }
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
+        """The config's optimiser and schedule."""
+        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
+        return scheduled(optimizer, self.options.schedule, self.epochs * len(self._loader(seed=0)))
+
+    def train_dataloader(self) -> DataLoader[list[BoxCrop]]:
+        """The crops of an epoch, or of a part of it."""
+        epoch, part = divmod(self.current_epoch, self.parts)
+        return self._loader(mixed(self.seed, epoch), (part, self.parts))
+
+    def _loader(self, seed: int, part: tuple[int, int] = (0, 1)) -> DataLoader[list[BoxCrop]]:
+        return self.crops.loader(self.options.batch_size, seed, self.data.num_workers, part)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """The crops; boxes stay where anchors are chosen."""
+        if not (batch and isinstance(batch[0], BoxCrop)):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        images = torch.stack([crop.image for crop in batch]).to(device, non_blocking=True)
+        for crop, image in zip(batch, images, strict=True):
+            crop.image = image
+        return batch
+
+    def training_step(self, batch: list[BoxCrop], batch_idx: int) -> Tensor:
+        """Logistic loss of the sampled anchors and smooth ℓ1 of those on objects."""
+        options, model = self.options, self.model
+        with torch.set_grad_enabled(options.backpropagate):
+            maps = model.maps(torch.stack([crop.image for crop in batch]))
+        features = model.head.features(maps)
+        anchors, side = model.anchor_boxes(maps), self.crops.side_px
+        sampled = [
+            sample_anchors(anchors, crop, options, side, np.random.default_rng(crop.seed + 1))
+            for crop in batch
+        ]
+        counts = torch.tensor([len(some.anchor) for some in sampled])
+        labels = torch.tensor([crop.label for crop in batch])
+        number = torch.cat([some.anchor for some in sampled])
+        image = torch.arange(len(batch)).repeat_interleave(counts)
+        cell, anchor = number // len(model.anchors), number % len(model.anchors)
+        across, device = features.shape[3], self.device
+        rows = features[
+            image.to(device), :, (cell // across).to(device), (cell % across).to(device)
+        ]  # (R, D)
+        logits, codes = model.head.at(rows, anchor.to(device), labels[image].to(device))
+        is_object = torch.cat([some.is_object for some in sampled])
+        objects = torch.nonzero(is_object)[:, 0].to(device)
+        wanted = torch.cat([some.codes for some in sampled]).to(device)
+        of_scores = F.binary_cross_entropy_with_logits(logits.float(), is_object.to(device))
+        of_boxes = F.smooth_l1_loss(
+            codes.float()[objects], wanted, beta=options.beta, reduction="sum"
+        ) / max(1, len(number))
+        self.log("rpn/score_loss", of_scores, prog_bar=True, batch_size=len(batch))
+        self.log("rpn/box_loss", of_boxes, prog_bar=True, batch_size=len(batch))
+        loss = of_scores + options.box_weight * of_boxes
+        if options.backpropagate and options.class_weight:
+            classifier = model.classifier
+            of_classes = classifier.logits(classifier.features(maps)).float()
+            loss = loss + options.class_weight * F.cross_entropy(of_classes, labels.to(device))
+        names = ", ".join(self.crops.split.image_id(crop.index) for crop in batch[:8])
+        return self.check_finite(loss, f"images {names}")
