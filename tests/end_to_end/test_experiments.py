@@ -21,8 +21,22 @@ QUICK = (
     "sppnet/table4/crop_fc7",
     "sppnet/table6/ftfc7_bb_5scale",
     "rcnn/table4/ft_val1_train1000_bb",
+    "overfeat/figure9/scr_2_scales",
 )
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS if name not in QUICK]
+
+
+def with_boxes(root: Path) -> Path:
+    """ILSVRC's layout with a box for every training image too."""
+    boxes = root / "ILSVRC/Annotations/CLS-LOC"
+    for image in (root / "ILSVRC/Data/CLS-LOC/train").rglob("*.JPEG"):
+        path = boxes / "train" / image.parent.name / f"{image.stem}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f"<annotation><object><name>{image.parent.name}</name><bndbox><xmin>5</xmin>"
+            "<ymin>5</ymin><xmax>70</xmax><ymax>60</ymax></bndbox></object></annotation>"
+        )
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +64,7 @@ def trees(tmp_path_factory) -> dict[str, Path]:
     (roots["ilsvrc_det"] / "ILSVRC/ImageSets/DET/test.txt").write_text("test0 1\ntest1 2\n")
     roots["voc07_cls"] = roots["voc07"]
     roots["ilsvrc_cls"] = kaggle(tmp_path_factory.mktemp("cls"))
+    roots["ilsvrc_loc"] = with_boxes(kaggle(tmp_path_factory.mktemp("loc"), solution=False))
     roots["caltech101"] = tmp_path_factory.mktemp("caltech")
     for label, name in enumerate(("accordion", "BACKGROUND_Google", "camera")):
         for n in range(33):
@@ -65,7 +80,6 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
         f"experiment={name}",
         "debug=fast",
         "trainer=cpu",
-        "backbone.width=0.05",
         "backbone.weights=null",
         "data.num_workers=0",
         f"paths.cache={tmp_path / 'cache'}",
@@ -73,6 +87,8 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         first = compose("train", options)
+        if "width" in first.backbone:
+            options += ["backbone.width=0.05"]
         data = first.data.name
         if "search" in first.model:
             options += ["data.threads=1", "model.search.max_boxes=10"]

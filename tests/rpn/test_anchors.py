@@ -66,9 +66,8 @@ def kinds_of(anchors, gt, hidden, options):
 
 def boxes_of(generator, count):
     corner = generator.uniform(0, 60, (count, 2))
-    return torch.from_numpy(
-        np.concatenate([corner, corner + generator.uniform(5, 40, (count, 2))], 1)
-    ).float()
+    other = corner + generator.uniform(5, 40, (count, 2))
+    return torch.from_numpy(np.concatenate([corner, other], 1)).float()
 
 
 @settings(max_examples=80, deadline=None)
@@ -89,9 +88,8 @@ def test_sampled_anchors_are_what_the_rule_says(seed, objects, hidden):
     assert (kinds[found.anchor[count:]] == 0).all()
     assert (found.is_object[:count] == 1).all()
     back = decode(anchors[found.anchor[:count]], found.codes)
-    torch.testing.assert_close(
-        back, gt[which[found.anchor[:count]]].reshape(-1, 4), atol=1e-2, rtol=0
-    )
+    wanted = gt[which[found.anchor[:count]]].reshape(-1, 4)
+    torch.testing.assert_close(back, wanted, atol=1e-2, rtol=0)
 
 
 def test_anchors_that_leave_the_crop_may_be_left_out():
