@@ -123,6 +123,8 @@ class Changes:
         Raises:
             UserError: the model has no use for one of them.
         """
+        if "rpn" in tree:  # who proposes for an R-CNN names classes, looks, and combines
+            return {**tree, "rpn": self.applied(tree["rpn"])}
         localizes = "class_views" in tree
         named = bool(self.classes or tree.get("classes"))
         looks = "views" in tree and not has_scales(tree)

@@ -74,6 +74,7 @@ OPTIONS = {  # of each stage's dataclass, the model whose config must say the sa
     "overfeat_localizer": ("regress",),
     "overfeat_detector": ("detect",),
     "rpn": ("rpn",),
+    "rpn_rcnn": ("rcnn",),
     "sppnet": ("pretrain", "finetune", "svm", "box_regression"),
     "rcnn": ("finetune",),
     "sppnet_classifier": ("train",),
@@ -88,7 +89,7 @@ BOTH_SAY = ("augmentation", "examples", "cache")  # made of albumentations; a co
 def test_options_are_the_papers_in_code_as_in_configs(model, stage):
     """A test that states only what it varies thus states the rest as the papers do."""
     data = {
-        "overfeat_localizer": "ilsvrc_loc", "rpn": "ilsvrc_loc",
+        "overfeat_localizer": "ilsvrc_loc", "rpn": "ilsvrc_loc", "rpn_rcnn": "ilsvrc_loc",
         "sppnet_classifier": "ilsvrc_cls", "feature_svm": "ilsvrc_cls",
     }.get(model, "voc07")  # fmt: skip
     config = plain(composed(f"model={model}", f"data={data}"))["model"]["stages"][stage]
