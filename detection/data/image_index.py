@@ -162,7 +162,7 @@ def write_index(folder: Path, listing: ImageListing, split: str) -> None:
             if len(ends) % UPDATE_EVERY == 0:
                 advance(UPDATE_EVERY)
     if not ends:
-        raise UserError(f"{listing.root} has no {split} images")
+        raise UserError(f"{listing.root} has no {split} images, or none with an annotated object")
     several = not isinstance(labels[0], int)
     arrays: dict[str, NDArray[Any]] = {
         "names": np.frombuffer(blob, np.uint8),

@@ -9,7 +9,8 @@ from torchvision.models import AlexNet_Weights
 from detection.classification.classifier import Classifier
 from detection.classification.training import ClassificationOptions, ClassificationStage
 from detection.data.module import DataModule
-from detection.disk.checkpoints import load_weights, read_checkpoint
+from detection.disk.checkpoints import Checkpoint, load_weights, read_checkpoint
+from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.localization.localizer import check_same_classes
 from detection.runtime.distributed import is_first_process
@@ -59,7 +60,7 @@ class ClassifierStage(ClassificationStage):
             content = read_checkpoint(self.options.ckpt)
             source = f"model.stages.classify.ckpt={self.options.ckpt}"
             check_same_classes(content["class_names"], self.data.class_names, source)
-            load_weights(self.model, content)
+            load_classifier(self.model, content, self.options.ckpt)
             taken = f"that of {self.options.ckpt}"
         elif published and is_imagenet:
             taken = "the published network's"
@@ -68,3 +69,23 @@ class ClassifierStage(ClassificationStage):
         if is_first_process():
             log.info("the classifier is %s", taken)
         return taken.startswith("learnt")
+
+
+def load_classifier(model: Classifier, content: Checkpoint, source: str) -> None:
+    """Take the weights of a classifier's run, or of a run of a localiser that stands on one.
+
+    Raises:
+        UserError: it is of another network.
+    """
+    state = content["state_dict"]
+    inner = [key.partition("classifier.")[0] for key in state if "classifier.features." in key]
+    if inner:
+        prefix = f"{inner[0]}classifier."
+        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    try:
+        load_weights(model, {**content, "state_dict": state})
+    except UserError:
+        raise UserError(
+            f"model.stages.classify.ckpt={source}: its network is not the one here: give the run "
+            "of a classifier with the same backbone.* (see config.yaml of both), or of a localiser"
+        ) from None

@@ -38,13 +38,13 @@ def localizer_sections(model: "OverFeatLocalizer", data: DataModule) -> list[Sec
     pixels = [fitted(read_image(split.path(index)), PICTURE_PX) for index in chosen]
     pairs = list(zip(samples, pixels, strict=True))
     steps = {
-        f"steps{n} of {sample.image_id}": pipeline(model, sample, image, data.class_names)
+        f"example{n + 1}": pipeline(model, sample, image, data.class_names)
         for n, (sample, image) in enumerate(pairs[:EXAMPLES])
     }
     unmerged = [before_merging(model, *pair, data.class_names) for pair in pairs]
     return [
         Gallery("From places to boxes (OverFeat, figure 6)", steps),
-        Gallery("Boxes before they are merged (figure 7)", {"unmerged": unmerged}),
+        Gallery("Boxes before they are merged (figure 7)", {"before merging": unmerged}),
     ]
 
 
@@ -59,7 +59,8 @@ def pipeline(
     shown = [
         Shown(
             sample.image_id, heat(pixels, largest.probabilities[:, label].view(largest.shape)),
-            f"{names[label]} at {largest.shape[0]}×{largest.shape[1]} places of the last scale",
+            f"{sample.image_id}: {names[label]} at the {largest.shape[0]}×{largest.shape[1]} places "
+            "of the last scale",
         )
     ]  # fmt: skip
     outlines = []
@@ -90,7 +91,7 @@ def before_merging(
     one = [s for s in seen if not s.frame.mirrored][-1]
     outlines = outlines_of(model, one, label, sample, class_colour(label))
     drawn = draw_outlines(pixels, outlines, pixels.shape[1] / sample.size[1])
-    return Shown(sample.image_id, drawn, f"{names[label]}, the last scale")
+    return Shown(sample.image_id, drawn, f"{sample.image_id}: {names[label]}, the last scale")
 
 
 def looked_at(model: "OverFeatLocalizer", sample: Sample) -> "tuple[list[Seen], int]":

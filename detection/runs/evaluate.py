@@ -137,7 +137,10 @@ class Changes:
         for option, (key, has_it) in places.items():
             value = getattr(self, option)
             if value is not None and not has_it:
-                raise UserError(f"{option}= is for models of another kind, and means nothing here")
+                hint = ": this one takes scales=" if option == "views" and has_scales(tree) else ""
+                raise UserError(
+                    f"{option}= is for models of another kind, and means nothing here{hint}"
+                )
             tree = tree if value is None else {**tree, key: value}
         return tree
 

@@ -51,6 +51,26 @@ DETECTOR = [
 ]
 
 
+RCNN = [
+    "model=rpn_rcnn",
+    *[w for w in LOCALIZER[1:] if not w.startswith(("model.hidden", "model.stages.regress"))],
+    "model.rpn.anchors.sizes_px=[16,32]",
+    "model.rpn.hidden=16",
+    "model.rpn.side_px=72",
+    "model.regions.hidden=16",
+    "model.regions.padding_px=4",
+    "model.regions.grid=4",
+    "model.proposals=6",
+    "model.stages.rpn.shorter_px=[64,96]",
+    "model.stages.rpn.epochs=3",
+    "model.stages.rpn.min_steps=0",
+    "model.stages.rpn.batch_size=4",
+    "model.stages.rcnn.batch_size=8",
+    "model.stages.rcnn.length={steps_per_image: 0, min_steps: 6, steps_per_epoch: 2}",
+]
+RCNN = [w for w in RCNN if not w.startswith(("model.grid", "model.side_px"))]
+
+
 @pytest.fixture(scope="module")
 def localized(tmp_path_factory, paths):
     """A localiser's run that nobody stopped."""
@@ -81,6 +101,8 @@ def test_a_run_leaves_errors_predictions_and_the_papers_figures(localized):
         pytest.param(LOCALIZER, "stages/1_classify/last.ckpt", marks=pytest.mark.slow),
         (LOCALIZER, "stages/2_regress/last.ckpt"),
         (DETECTOR, "stages/1_detect/last.ckpt"),
+        pytest.param(RCNN, "stages/2_rpn/last.ckpt", marks=pytest.mark.slow),
+        (RCNN, "stages/3_rcnn/last.ckpt"),
     ],
 )
 def test_killed_in_a_stage_it_ends_with_the_same_figures(words, sign, localized, paths, tmp_path):
@@ -88,7 +110,7 @@ def test_killed_in_a_stage_it_ends_with_the_same_figures(words, sign, localized,
     kill_when((stopped / sign).exists, *words, *paths, f"run_dir={stopped}")
     run("train.py", *words, *paths, f"run_dir={stopped}")
     whole = localized
-    if words is DETECTOR:
+    if words is not LOCALIZER:
         whole = tmp_path / "whole"
         run("train.py", *words, *paths, f"run_dir={whole}")
     assert figures(stopped) == pytest.approx(figures(whole), nan_ok=True)
@@ -163,6 +185,25 @@ def write(pixels, folder):
     path = folder / "image.png"
     Image.fromarray(pixels).save(path)
     return path
+
+
+def test_the_classifier_of_another_run_is_taken(localized, tmp_path, paths):
+    """Of a localiser's, too; of another network it is refused."""
+    folder = tmp_path / "taken"
+    words = [*LOCALIZER, *paths, "model.per_class=true", f"run_dir={folder}"]
+    result = run("train.py", *words, f"model.stages.classify.ckpt={localized}", "debug=fast")
+    assert f"the classifier is that of {localized}" in result.stdout + result.stderr
+    assert [p.parent.name for p in folder.glob("stages/*/done")] == ["1_regress"]
+    states = [torch.load(f / "model.ckpt", weights_only=True)["state_dict"]
+              for f in (folder, localized)]  # fmt: skip
+    name = "classifier.head.outputs.classifier.weight"
+    assert torch.equal(states[0][name], states[1][name])
+    other = run("train.py", *LOCALIZER, *paths, "backbone.groups=[7]", "backbone.stride=32",
+                "backbone.input_px=128", "scales.sizes=[128]", "model.stages.regress.sizes=[128]",
+                "model.side_px=128", f"model.stages.classify.ckpt={localized}",
+                f"run_dir={tmp_path / 'other'}", check=False)  # fmt: skip
+    assert other.returncode == 2
+    assert "its network is not the one here" in other.stdout + other.stderr
 
 
 @pytest.mark.parametrize(

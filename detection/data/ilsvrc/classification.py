@@ -50,6 +50,12 @@ class KaggleCls:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.data = root / KAGGLE / "Data" / "CLS-LOC"
+        if not self.data.is_dir():
+            found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+            raise UserError(
+                f"data.root={root} holds no ILSVRC data: looked for ILSVRC/Data/CLS-LOC (Kaggle), "
+                f"found {found}"
+            )
         self.lists = root / KAGGLE / "ImageSets" / "CLS-LOC"
         self.boxes = root / KAGGLE / "Annotations" / "CLS-LOC" / "val"
         self.solution = root / "LOC_val_solution.csv"
