@@ -59,8 +59,8 @@ def pipeline(
     shown = [
         Shown(
             sample.image_id, heat(pixels, largest.probabilities[:, label].view(largest.shape)),
-            f"{sample.image_id}: {names[label]} at the {largest.shape[0]}×{largest.shape[1]} places "
-            "of the last scale",
+            f"{sample.image_id}: {names[label]} at {largest.shape[0]}×{largest.shape[1]} places of "
+            "the last scale",
         )
     ]  # fmt: skip
     outlines = []
