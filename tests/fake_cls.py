@@ -53,3 +53,16 @@ def class_folders(root: Path, train: str = "train", test: str = "val", each: int
             for n in range(each):
                 write_image(root / split / wnid / f"{wnid}_{n}.JPEG", first + 10 * label + n)
     return root
+
+
+def with_boxes(root: Path) -> Path:
+    """ILSVRC's layout with a box for every training image too."""
+    boxes = root / "ILSVRC/Annotations/CLS-LOC"
+    for image in (root / "ILSVRC/Data/CLS-LOC/train").rglob("*.JPEG"):
+        path = boxes / "train" / image.parent.name / f"{image.stem}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f"<annotation><object><name>{image.parent.name}</name><bndbox><xmin>5</xmin>"
+            "<ymin>5</ymin><xmax>70</xmax><ymax>60</ymax></bndbox></object></annotation>"
+        )
+    return root

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 from conftest import CONF, EXPERIMENTS, FakeVOC
-from fake_cls import kaggle, write_image
+from fake_cls import kaggle, with_boxes, write_image
 from fake_det import small_det
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -24,19 +24,6 @@ QUICK = (
     "overfeat/figure9/scr_2_scales",
 )
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS if name not in QUICK]
-
-
-def with_boxes(root: Path) -> Path:
-    """ILSVRC's layout with a box for every training image too."""
-    boxes = root / "ILSVRC/Annotations/CLS-LOC"
-    for image in (root / "ILSVRC/Data/CLS-LOC/train").rglob("*.JPEG"):
-        path = boxes / "train" / image.parent.name / f"{image.stem}.xml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            f"<annotation><object><name>{image.parent.name}</name><bndbox><xmin>5</xmin>"
-            "<ymin>5</ymin><xmax>70</xmax><ymax>60</ymax></bndbox></object></annotation>"
-        )
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import run
 from conftest import ROOT, FakeVOC
-from fake_cls import class_folders, kaggle
+from fake_cls import class_folders, kaggle, with_boxes
 from fake_det import small_det
 
 from detection.data.voc.annotation import VOCObject
@@ -63,6 +63,8 @@ def trees(tmp_path_factory):
         "voc07_cls": voc.root.parents[1],
         "ilsvrc_det": small_det(tmp_path_factory.mktemp("det"), images=8).root,
         "ilsvrc_cls": kaggle(tmp_path_factory.mktemp("cls"), train=12),
+        "ilsvrc_loc": with_boxes(kaggle(tmp_path_factory.mktemp("loc"), solution=False)),
+        "voc_loc": voc.root,
         "image_folder": class_folders(tmp_path_factory.mktemp("own"), test="test", each=12),
     }
 
@@ -78,6 +80,8 @@ def finished(tmp_path_factory, trees, paths):
         f"run_dir={folder / 'classifier'}")  # fmt: skip
     run("train.py", *TINY, *paths, "model=sppnet_classifier", "data=shapes_cls",
         "backbone.width=0.05", f"run_dir={folder / 'pyramid'}")  # fmt: skip
+    run("train.py", *TINY, *paths, "model=overfeat_localizer", "data=shapes_loc",
+        f"run_dir={folder / 'localizer'}")  # fmt: skip
     return folder
 
 
@@ -90,20 +94,27 @@ def test_a_command_runs(command, trees, finished, paths, tmp_path):
     if command.startswith("train.py"):
         words = [w for w in words if "=FILE" not in w]
         experiment = [w for w in words if w.startswith("experiment=")]
-        data = "voc07" if experiment else data
+        localizes = any(w.startswith("experiment=overfeat/figure9") for w in words)
+        data = "ilsvrc_loc" if localizes else "voc07" if experiment else data
         if data in trees:
             words = [w for w in words if not w.startswith("data.root")]
             words.append(f"data.root={trees[data]}")
         weights = "null"
         if "feature_svm" in command:
             weights = finished / "pyramid" / "model.ckpt"
-        width = [] if "backbone=zf5" in words and "null" in command else ["backbone.width=0.05"]
+        lite0 = any(m in command for m in ("model=overfeat_", "model=rpn"))  # has no width
+        wide = ("backbone=zf5" in words and "null" in command) or lite0
+        width = [] if wide else ["backbone.width=0.05"]
+        weights = "imagenet" if lite0 else weights
         run("train.py", *words, *TINY, *paths, *width, f"backbone.weights={weights}",
             "data.num_workers=0", "data.threads=1", f"run_dir={tmp_path / 'run'}")  # fmt: skip
         assert (tmp_path / "run" / "metrics.json").is_file()
     elif command.startswith("evaluate.py"):
         kind = "classifier" if "views" in command else "detector"
+        kind = "localizer" if "scales" in command or "classes=" in command else kind
         place = str(finished / kind)
+        words = [w.replace("runs/<classifier>", str(finished / "classifier")) for w in words]
+        words = [w.replace("scales.sizes=[224,256,320]", "scales.sizes=[256]") for w in words]
         words = [re.sub(r"runs/<\w+>", place, w).replace("OTHER", str(trees["voc"])) for w in words]
         run("evaluate.py", *words, "trainer=cpu", *paths, f"run_dir={tmp_path / 'run'}")
         assert (tmp_path / "run" / "metrics.json").is_file()
