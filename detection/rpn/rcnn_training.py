@@ -1,5 +1,6 @@
 """Training of the R-CNN on the RPN's boxes: regions of many images in each batch (appendix C)."""
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -171,11 +172,13 @@ class RCNNStage(Stage):
 
     def proposals(self) -> RaggedArray:
         """The RPN's best boxes of the true class of each training image with boxes, on disk."""
-        weights = [f"{float(p.double().sum())} {float(p.double().square().sum())}"
-                   for p in self.model.rpn.state_dict().values()]  # fmt: skip
+        # of their bytes: a sum would depend on how many threads add
+        weights = hashlib.sha256()
+        for value in self.model.rpn.state_dict().values():
+            weights.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
         settings = (self.model.select, self.model.rpn.views.settings(), self.model.rpn.anchors)
         files = [self.split.path(int(row)) for row in self.rows]
-        name = f"{self.data.name}-rpn-{fingerprint(weights, settings, files=files)}"
+        name = f"{self.data.name}-rpn-{fingerprint(weights.hexdigest(), settings, files=files)}"
         folder, about = self.data.cache / "proposals" / name, {"settings": repr(settings)}
         return computed(folder, about, len(self.rows), self.find, width=4)
 
