@@ -150,9 +150,9 @@ class SpatialStage(ViewsStage):
         both = torch.cat([rows, below]) if model.context else rows
         hidden = model.head.layers(both, dropout=options.dropout)
         logits = model.logits(hidden[:count], hidden[-count:]).float()
-        of_classes = F.cross_entropy(logits, labels)
         objects = torch.nonzero(labels < model.num_classes)[:, 0].to(self.device)
         labels = labels.to(self.device)
+        of_classes = F.cross_entropy(logits, labels)
         said = model.said(
             model.regressor.layers(rows[objects], dropout=options.dropout), labels[objects]
         ).float()

@@ -1,0 +1,32 @@
+"""Every stage and test of localisers and OverFeat's detector on a pretended accelerator.
+
+It computes on the CPU and raises where CUDA would: tensors of two devices, NumPy of a device tensor.
+"""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, TEST_DATA
+
+TOOL = TEST_DATA.parent / "tools" / "fake_cuda.py"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=overfeat_localizer", "data=shapes_loc", "model.stages.regress.backpropagate=true"],
+        ["model=overfeat_detector", "data=shapes"],
+        ["model=rpn_rcnn", "data=shapes_loc"],
+    ],
+)
+def test_no_two_devices_meet(words, paths, tmp_path):
+    if not TOOL.is_file():
+        pytest.skip(f"{TOOL} is missing: tools stand beside the folder of DETECTION_TEST_DATA")
+    common = ["debug=fast", "trainer=cpu", "logger=csv", *paths, f"run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [sys.executable, str(TOOL), "train.py", *words, *common], cwd=ROOT, capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert (tmp_path / "run" / "metrics.json").is_file()
