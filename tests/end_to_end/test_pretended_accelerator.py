@@ -1,6 +1,6 @@
 """Every stage and test of localisers and OverFeat's detector on a pretended accelerator.
 
-It computes on the CPU and raises where CUDA would: tensors of two devices, NumPy of a device tensor.
+It computes on the CPU and raises where CUDA would, as for tensors of two devices.
 """
 
 import subprocess
