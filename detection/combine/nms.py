@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from detection.errors import UserError
+
 Detections = dict[str, Tensor]
 """`boxes` (N, 4) float32 half-open xyxy, `scores` (N,) float32, `labels` (N,) int64."""
 
@@ -18,6 +20,17 @@ class Combination(Protocol):
     def __call__(self, candidates: Detections) -> Detections:
         """The detections that candidates come to, best first."""
         ...
+
+
+def suppressing(combine: Combination) -> "NMS":
+    """A combination that suppresses, which can say who survives.
+
+    Raises:
+        UserError: it is of another kind.
+    """
+    if not isinstance(combine, NMS):
+        raise UserError("suppress_first needs combine=nms")
+    return combine
 
 
 def best_of_each_class(combine: Combination) -> Combination:

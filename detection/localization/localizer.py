@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detection.combine.nms import Combination, Detections, best_of_each_class, concatenate
 from detection.data.module import DataModule
@@ -13,7 +13,7 @@ from detection.data.samples import Sample, Transform
 from detection.disk.checkpoints import Checkpoint, read_checkpoint, restore_model
 from detection.errors import UserError
 from detection.localization.views import ScaledViews, SideBySide
-from detection.training.ensemble import as_one, check_alike
+from detection.training.ensemble import as_one
 from detection.training.model import Model, Prediction, check_numbers
 
 Rank = Literal["boxes", "classes"]
@@ -118,11 +118,18 @@ class Localizer(Model):
     @torch.no_grad()
     def predict(self, batch: Sequence[Sample]) -> list[Prediction]:
         """See the class."""
-        readings = [self.read(sample) for sample in batch]
-        named = self.name_classes(batch)
+        return self.jointly([self], batch)
+
+    @torch.no_grad()
+    def jointly(self, members: Sequence[Model], batch: Sequence[Sample]) -> list[Prediction]:
+        """The boxes of all members as if they were of one, for the classes that they name together.
+
+        The first says who else names the classes, and how boxes are combined.
+        """
+        localizers = [member for member in members if isinstance(member, Localizer)]  # all are
         return [
-            self.locate([reading], scores, sample)
-            for reading, scores, sample in zip(readings, named, batch, strict=True)
+            self.locate([member.read(sample) for member in localizers], scores, sample)
+            for sample, scores in zip(batch, self.name_classes(batch), strict=True)
         ]
 
     def name_classes(self, batch: Sequence[Sample]) -> list[Tensor | None]:
@@ -169,56 +176,6 @@ class Localizer(Model):
         """Members of an ensemble look at the same views."""
         others = {"scales": self.views.settings(), "classes": list(self.named_by)}
         return super().interface() | others
-
-    def together(self, members: Sequence[Model]) -> Model:
-        """An ensemble: the candidates of all members, for the classes that they name together."""
-        return LocalizerEnsemble(members)  # type: ignore[arg-type]
-
-
-class LocalizerEnsemble(Localizer):
-    """Several localisers as one: their boxes are combined as if they were of one.
-
-    Args:
-        members: at least one; the first says how boxes are combined, and who names the classes.
-
-    Raises:
-        UserError: the members differ in what they must have in common.
-    """
-
-    def __init__(self, members: Sequence[Localizer]) -> None:
-        first = members[0]
-        super().__init__(
-            first.num_classes, first.views, top_k=first.top_k, combine=first.combine,
-            rank=first.rank,
-        )  # fmt: skip
-        self.members = nn.ModuleList(members)
-        check_alike(members)
-
-    @property
-    def first(self) -> Localizer:
-        """Its transform, and who names its classes, serve all."""
-        member = self.members[0]
-        assert isinstance(member, Localizer)
-        return member
-
-    @property
-    def transform(self) -> Transform:
-        """The members'."""
-        return self.first.transform
-
-    def prepare(self, data: DataModule) -> None:
-        """See `Localizer.prepare`."""
-        self.first.prepare(data)
-
-    @torch.no_grad()
-    def predict(self, batch: Sequence[Sample]) -> list[Prediction]:
-        """See `Localizer`."""
-        named = self.first.name_classes(batch)
-        members = [m for m in self.members if isinstance(m, Localizer)]  # all are
-        return [
-            self.locate([member.read(sample) for member in members], scores, sample)
-            for sample, scores in zip(batch, named, strict=True)
-        ]
 
 
 def with_views(content: Checkpoint, views: dict[str, Any] | None) -> Model:

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from detection.backbones.backbone import Backbone
 from detection.backbones.head import FullyConnected, Head, Layer, softmax_output
 from detection.boxes import clip_boxes_to_image, decode
-from detection.combine.nms import NMS, Combination, Detections, no_detections
+from detection.combine.nms import NMS, Combination, Detections, no_detections, suppressing
 from detection.data.module import DataModule
 from detection.data.samples import Sample
-from detection.errors import UserError
 from detection.proposals.published import PublishedBoxes
 from detection.proposals.recall import ProposalRecall
 from detection.proposals.selective_search import SelectiveSearch
@@ -135,9 +134,7 @@ class RegionDetector(Model):
         self.search = search
         self.published_boxes = published_boxes or {}
         self.precision = precision
-        self.suppress_first = suppress_first
-        if suppress_first and not isinstance(combine, NMS):
-            raise UserError("suppress_first needs combine=nms")
+        self.first = suppressing(combine) if suppress_first else None
 
     @property
     def regions(self) -> RegionFeatures:
@@ -247,10 +244,9 @@ class RegionDetector(Model):
         # a box may stay for several classes: pairs, not each box's best class
         region, label = torch.nonzero(scores > self.min_scores[self.scored_by], as_tuple=True)
         score = scores[region, label].float()
-        if self.suppress_first:  # among the proposals as they are
+        if self.first is not None:  # among the proposals as they are
             still = {"boxes": boxes[region].float(), "scores": score, "labels": label}
-            assert isinstance(self.combine, NMS)
-            kept = self.combine.survivors(still).sort().values
+            kept = self.first.survivors(still).sort().values
             region, label, score = region[kept], label[kept], score[kept]
         return {"boxes": moved[region, label].float(), "scores": score, "labels": label}
 

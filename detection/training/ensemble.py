@@ -28,7 +28,15 @@ class Ensemble(Model):
     def __init__(self, members: Sequence[Model], combine: Combination | None = None) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        check_alike(members)
+        first = members[0].interface()
+        for member in members[1:]:
+            other = member.interface()
+            for key in first.keys() | other.keys():
+                if first.get(key) != other.get(key):
+                    raise UserError(
+                        f"the models of an ensemble must have the same {key}, and here are "
+                        f"{first.get(key)} and {other.get(key)}"
+                    )
         self.combine = combine
         self.num_classes = members[0].num_classes
         self.tasks = members[0].tasks
@@ -58,8 +66,12 @@ class Ensemble(Model):
         return self.first.interface()
 
     def predict(self, batch: Sequence[Sample]) -> list[Prediction]:
-        """Combined boxes, or mean scores."""
-        found = [m.candidates(batch) for m in self.members if isinstance(m, Model)]  # all are
+        """Combined boxes, or mean scores, or what the members' kind makes of them."""
+        members = [m for m in self.members if isinstance(m, Model)]  # all are
+        joint = self.first.jointly(members, batch)
+        if joint is not None:
+            return joint
+        found = [member.candidates(batch) for member in members]
         by_image = list(zip(*found, strict=True))
         if self.combine is not None:
             return [self.combine(concatenate(parts)) for parts in by_image]
@@ -68,25 +80,6 @@ class Ensemble(Model):
         ]
 
 
-def check_alike(members: Sequence[Model]) -> None:
-    """Check what the members of an ensemble must have in common.
-
-    Raises:
-        UserError: they differ in it.
-    """
-    first = members[0].interface()
-    for member in members[1:]:
-        other = member.interface()
-        for key in first.keys() | other.keys():
-            if first.get(key) != other.get(key):
-                raise UserError(
-                    f"the models of an ensemble must have the same {key}, and here are "
-                    f"{first.get(key)} and {other.get(key)}"
-                )
-
-
 def as_one(models: Sequence[Model]) -> Model:
     """The model itself, or the ensemble of several."""
-    if len(models) == 1:
-        return models[0]
-    return models[0].together(models) or Ensemble(models, models[0].combination)
+    return models[0] if len(models) == 1 else Ensemble(models, models[0].combination)

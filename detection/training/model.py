@@ -80,8 +80,13 @@ class Model(nn.Module):
         """From the candidates of several models to predictions; None: scores are averaged."""
         return None
 
-    def together(self, members: Sequence["Model"]) -> "Model | None":
-        """An ensemble of models like this one; None: `Ensemble`, as most have it."""
+    def jointly(
+        self, members: Sequence["Model"], batch: Sequence[Sample]
+    ) -> list[Prediction] | None:
+        """What several models like this one, the first of them, predict together.
+
+        None: their candidates are combined, or their scores averaged, as most have it.
+        """
         return None
 
     def sections(self, data: DataModule) -> list[Section]:
