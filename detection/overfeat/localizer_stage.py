@@ -13,16 +13,16 @@ from torch.optim import SGD
 
 from detection.boxes import box_iou
 from detection.data.module import DataModule
-from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
+from detection.localization.images_stage import ImagesStage, rows_with_boxes
 from detection.localization.views import inside
 from detection.overfeat.box_codes import Loss, box_loss
 from detection.overfeat.localizer import OverFeatLocalizer
 from detection.overfeat.training_views import (
     ViewedImage,
     ViewsOptions,
-    ViewsStage,
     some_places,
+    training_views,
 )
 from detection.runtime.distributed import gather_in_order, is_first_process, rank
 from detection.training.schedules import OptimizerFactory
@@ -58,7 +58,7 @@ class RegressorOptions(ViewsOptions):
         return RegressorStage(model, data, evaluator, seed, options=self)
 
 
-class RegressorStage(ViewsStage):
+class RegressorStage(ImagesStage):
     """Learns the boxes of objects from the windows that see half of one or more.
 
     Args:
@@ -85,17 +85,10 @@ class RegressorStage(ViewsStage):
         *,
         options: RegressorOptions,
     ) -> None:
-        counts = data.split("train").box_counts()
-        rows = np.flatnonzero(counts)
-        if len(rows) == 0:
-            raise UserError(f"data={data.name}: no training image has a box to learn from")
-        if len(rows) < len(counts) and is_first_process():
-            log.info("boxes are learnt from %d of %d images: the others have none", len(rows),
-                     len(counts))  # fmt: skip
-        super().__init__(
-            model, data, evaluator, seed, rows=rows, windows=model.windows, options=options,
-            backbone=model.classifier.features.backbone,
-        )  # fmt: skip
+        backbone = model.classifier.features.backbone
+        images = training_views(data, rows_with_boxes(data), backbone, model.windows, options)
+        super().__init__(model, data, evaluator, seed, images=images, options=options)
+        self.store = images.store
         self.boxes_seen = self.boxes_missed = 0
 
     def learns(self) -> Sequence[nn.Module]:

@@ -16,10 +16,11 @@ from detection.boxes import box_iou
 from detection.data.module import DataModule
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
+from detection.localization.images_stage import ImagesStage
 from detection.matching import OBJECT, Matcher, Matches
 from detection.overfeat.box_codes import Loss, box_loss
 from detection.overfeat.detector import OverFeatDetector, nearest
-from detection.overfeat.training_views import ViewedImage, ViewsOptions, ViewsStage
+from detection.overfeat.training_views import ViewedImage, ViewsOptions, training_views
 from detection.runtime.distributed import is_first_process
 from detection.training.schedules import OptimizerFactory
 
@@ -84,7 +85,7 @@ class Places(NamedTuple):
     boxes: Tensor
 
 
-class SpatialStage(ViewsStage):
+class SpatialStage(ImagesStage):
     """Learns classes, background and boxes from several places of each image.
 
     Negatives are chosen in the step, among the windows of the image at hand, so that no
@@ -130,10 +131,9 @@ class SpatialStage(ViewsStage):
             [n for n in range(len(split)) if n in self.exhaustive or len(split.gt(n).labels)],
             np.int64,
         )
-        super().__init__(
-            model, data, evaluator, seed, rows=rows, windows=model.windows, options=options,
-            backbone=model.backbone,
-        )  # fmt: skip
+        images = training_views(data, rows, model.backbone, model.windows, options)
+        super().__init__(model, data, evaluator, seed, images=images, options=options)
+        self.store = images.store
 
     def learns(self) -> Sequence[nn.Module]:
         """Its fc layers, or all."""

@@ -1,28 +1,25 @@
 """Random crops of images with the boxes that they show (ResNet, 3.4 and appendix C)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from detection.boxes import flip
 from detection.classification.views import with_shorter_side
 from detection.data.classification import ClassificationSplit
-from detection.data.examples import ShuffledBatches
 from detection.data.samples import as_image
 from detection.disk.images import image_size, read_reduced
+from detection.localization.images_stage import ShuffledImages, TrainingImage
 from detection.localization.views import inside
-from detection.runtime.distributed import rank, world_size
 
 TRIES = 10  # crops that are drawn until one shows a box
 
 
 @dataclass
-class BoxCrop:
+class BoxCrop(TrainingImage):
     """A crop, and which boxes of its label it shows.
 
     Attributes:
@@ -31,19 +28,19 @@ class BoxCrop:
             none.
         hidden: (M, 4) clipped boxes of which it shows less: neither objects nor background.
         label: of the image.
-        index: of the image in its split.
-        seed: of what is drawn from the crop.
     """
 
     image: Tensor
     boxes: Tensor
     hidden: Tensor
     label: int
-    index: int
-    seed: int
+
+    def move(self, device: torch.device) -> None:
+        """See `TrainingImage.move`."""
+        self.image = self.image.to(device, non_blocking=True)
 
 
-class BoxCrops(Dataset[Any]):
+class BoxCrops(ShuffledImages):
     """Random square crops of a split's images, by their number and a seed; half are mirrored.
 
     The shorter side is scaled to a random length first (ResNet, 3.4). A box that leaves the crop is
@@ -68,11 +65,9 @@ class BoxCrops(Dataset[Any]):
         min_share: float,
         flip: bool,
     ) -> None:
-        self.split, self.rows, self.side_px = split, rows, side_px
-        self.shorter_px, self.min_share, self.flip = shorter_px, min_share, flip
-
-    def __len__(self) -> int:
-        return len(self.rows)
+        super().__init__(split, rows)
+        self.side_px, self.shorter_px = side_px, shorter_px
+        self.min_share, self.flip = min_share, flip
 
     def __getitem__(self, number_and_seed: tuple[int, int]) -> BoxCrop:
         number, seed = number_and_seed
@@ -95,20 +90,5 @@ class BoxCrops(Dataset[Any]):
         if self.flip and generator.random() < 0.5:
             image, boxes = image.flip(-1), flip(boxes, side)
         shown = share >= self.min_share
-        return BoxCrop(
-            image, boxes[shown], boxes[~shown & (share > 0)], int(target["label"]), index, seed
-        )
-
-    def loader(
-        self, batch_size: int, seed: int, num_workers: int, part: tuple[int, int] = (0, 1)
-    ) -> DataLoader[list[BoxCrop]]:
-        """A crop of every image in random order: one epoch, all by the seed.
-
-        Args:
-            batch_size: crops, for each process.
-            seed: the same for all processes.
-            num_workers: processes that decode images.
-            part: of the epoch, and how many there are.
-        """
-        batches = ShuffledBatches(len(self), batch_size, seed, (rank(), world_size()), part)
-        return DataLoader(self, batch_sampler=batches, num_workers=num_workers, collate_fn=list)
+        hidden = boxes[~shown & (share > 0)]
+        return BoxCrop(index, seed, image, boxes[shown], hidden, int(target["label"]))

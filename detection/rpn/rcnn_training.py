@@ -20,8 +20,8 @@ from detection.data.module import DataModule
 from detection.data.samples import as_image
 from detection.disk.arrays import Part, RaggedArray, computed, fingerprint, write_part
 from detection.disk.images import ImageCache
-from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
+from detection.localization.images_stage import rows_with_boxes
 from detection.matching import Matcher
 from detection.rpn.rcnn import RPNWithRCNN
 from detection.rpn.training import RPNOptions, RPNStage
@@ -139,9 +139,7 @@ class RCNNStage(Stage):
         super().__init__(model, data, evaluator, seed)
         self.options = options
         self.split = data.split("train")
-        self.rows = np.flatnonzero(self.split.box_counts())
-        if len(self.rows) == 0:
-            raise UserError(f"data={data.name}: no training image has a box to learn from")
+        self.rows = rows_with_boxes(data)
         self.epochs, self.steps = options.length.epochs(len(self.rows))
         self.drawer: RegionDrawer | None = None
 

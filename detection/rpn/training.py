@@ -1,38 +1,30 @@
 """Training of the per-class RPN: few anchors of many images (ResNet, appendix C)."""
 
-import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
-from torch.utils.data import DataLoader
+from torch.optim import SGD
 
 from detection.boxes import box_iou, encode
 from detection.data.module import DataModule
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
+from detection.localization.images_stage import ImagesOptions, ImagesStage, rows_with_boxes
 from detection.matching import Matcher
 from detection.rpn.crops import BoxCrop, BoxCrops
 from detection.rpn.rpn import PerClassRPN
-from detection.runtime.distributed import is_first_process
-from detection.training.schedules import OptimizerFactory, ScheduleFactory, scheduled, step_decay
-from detection.training.stage import Stage, mixed
-
-log = logging.getLogger(__name__)
-
-VALIDATIONS = 5  # in a training, about
+from detection.training.schedules import OptimizerFactory, ScheduleFactory, step_decay
 
 
 @dataclass(frozen=True, kw_only=True)
-class RPNOptions:
-    """The training of the per-class RPN, as far as appendix C tells it.
+class RPNOptions(ImagesOptions):
+    """The training of the per-class RPN, as far as appendix C tells it; see `ImagesOptions` too.
 
     What it leaves open is Faster R-CNN's release's, of the same authors, fitted to crops of 224.
 
@@ -51,14 +43,9 @@ class RPNOptions:
             its maps would be taken from it. 0: another classifier names the classes. Ours.
         batch_size: images (appendix C: 256), for each process.
         epochs: over the images with boxes; not told.
-        min_steps: as many more epochs as one process would need for so many steps, for tiny data.
         optimizer: ResNet's (3.4) at the rate of Faster R-CNN's release.
         schedule: 60,000 of 80,000 steps (the same).
-        flip: mirror half of the crops (ResNet, 3.4).
-        clip_norm: limit of the gradient's norm; None for none.
         backpropagate: through the convolutions too; False: they stay as they are.
-        max_steps: no more batches than this, for trials; None for no limit.
-        images_per_checkpoint: a longer epoch is trained in parts of about so many images.
     """
 
     shorter_px: Sequence[int] = (256, 480)
@@ -71,14 +58,9 @@ class RPNOptions:
     class_weight: float = 1.0
     batch_size: int = 256
     epochs: int = 20
-    min_steps: int = 0
     optimizer: OptimizerFactory = partial(SGD, lr=1e-3, momentum=0.9, weight_decay=1e-4)
     schedule: ScheduleFactory | None = partial(step_decay, at=[0.75], factor=0.1)
-    flip: bool = True
-    clip_norm: float | None = None
     backpropagate: bool = True
-    max_steps: int | None = None
-    images_per_checkpoint: int = 50_000
 
     def stage(
         self, model: PerClassRPN, data: DataModule, evaluator: Evaluator, seed: int = 0
@@ -141,7 +123,7 @@ def drawn(mask: Tensor, most: int, generator: np.random.Generator) -> Tensor:
     return places[torch.from_numpy(generator.permutation(len(places))[:most])]
 
 
-class RPNStage(Stage):
+class RPNStage(ImagesStage):
     """Learns, of each crop, eight anchors of its own class; nothing of other classes is computed.
 
     Args:
@@ -157,6 +139,7 @@ class RPNStage(Stage):
 
     name = "rpn"
     model: PerClassRPN
+    options: RPNOptions
 
     def __init__(
         self,
@@ -167,69 +150,21 @@ class RPNStage(Stage):
         *,
         options: RPNOptions = RPNOptions(),
     ) -> None:
-        super().__init__(model, data, evaluator, seed)
-        self.options = options
-        split = data.split("train")
-        counts = split.box_counts()
-        rows = np.flatnonzero(counts)
-        if len(rows) == 0:
-            raise UserError(f"data={data.name}: no training image has a box to learn from")
-        if len(rows) < len(counts) and is_first_process():
-            log.info("boxes are learnt from %d of %d images: the others have none", len(rows),
-                     len(counts))  # fmt: skip
         side = model.classifier.features.backbone.input_px
         low, high = options.shorter_px
         if not side <= low <= high:
             raise UserError(
                 f"model.stages.rpn.shorter_px={[low, high]}: a range from {side} on is wanted"
             )
-        self.crops = BoxCrops(split, rows, side, (low, high), options.min_share, options.flip)
-        self.parts = math.ceil(len(rows) / options.images_per_checkpoint)
+        split, rows = data.split("train"), rows_with_boxes(data)
+        crops = BoxCrops(split, rows, side, (low, high), options.min_share, options.flip)
+        super().__init__(model, data, evaluator, seed, images=crops, options=options)
+        self.side_px = side
 
     def learns(self) -> Sequence[nn.Module]:
         """The two outputs, or the classifier under them too."""
         model = self.model
         return [model.head, *([model.classifier] if self.options.backpropagate else [])]
-
-    @property
-    def epochs(self) -> int:
-        """Over the images; the same for any number of processes."""
-        steps = max(1, len(self.crops) // self.options.batch_size)
-        return max(self.options.epochs, math.ceil(self.options.min_steps / steps))
-
-    def trainer_options(self) -> dict[str, Any]:
-        """New crops in each epoch; a few validations."""
-        return {
-            "max_epochs": self.epochs * self.parts,
-            "max_steps": -1 if self.options.max_steps is None else self.options.max_steps,
-            "reload_dataloaders_every_n_epochs": 1,
-            "gradient_clip_val": self.options.clip_norm,
-            "check_val_every_n_epoch": max(1, self.epochs * self.parts // VALIDATIONS),
-        }
-
-    def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """The config's optimiser and schedule."""
-        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        return scheduled(optimizer, self.options.schedule, self.epochs * len(self._loader(seed=0)))
-
-    def train_dataloader(self) -> DataLoader[list[BoxCrop]]:
-        """The crops of an epoch, or of a part of it."""
-        epoch, part = divmod(self.current_epoch, self.parts)
-        return self._loader(mixed(self.seed, epoch), (part, self.parts))
-
-    def _loader(self, seed: int, part: tuple[int, int] = (0, 1)) -> DataLoader[list[BoxCrop]]:
-        return self.crops.loader(self.options.batch_size, seed, self.data.num_workers, part)
-
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """The crops; boxes stay where anchors are chosen."""
-        if not (batch and isinstance(batch[0], BoxCrop)):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        images = torch.stack([crop.image for crop in batch]).to(device, non_blocking=True)
-        for crop, image in zip(batch, images, strict=True):
-            crop.image = image
-        return batch
 
     def training_step(self, batch: list[BoxCrop], batch_idx: int) -> Tensor:
         """Logistic loss of the sampled anchors and smooth ℓ1 of those on objects."""
@@ -237,7 +172,7 @@ class RPNStage(Stage):
         with torch.set_grad_enabled(options.backpropagate):
             maps = model.maps(torch.stack([crop.image for crop in batch]))
         features = model.head.features(maps)
-        anchors, side = model.anchor_boxes(maps), self.crops.side_px
+        anchors, side = model.anchor_boxes(maps), self.side_px
         sampled = [
             sample_anchors(anchors, crop, options, side, np.random.default_rng(crop.seed + 1))
             for crop in batch
@@ -266,5 +201,4 @@ class RPNStage(Stage):
             classifier = model.classifier
             of_classes = classifier.logits(classifier.features(maps)).float()
             loss = loss + options.class_weight * F.cross_entropy(of_classes, labels.to(device))
-        names = ", ".join(self.crops.split.image_id(crop.index) for crop in batch[:8])
-        return self.check_finite(loss, f"images {names}")
+        return self.check_finite(loss, self.names(batch))

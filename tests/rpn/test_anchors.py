@@ -77,7 +77,7 @@ def test_sampled_anchors_are_what_the_rule_says(seed, objects, hidden):
     anchors = ANCHORS.boxes(FIELD, (5, 6))
     gt, partly = boxes_of(generator, objects), boxes_of(generator, hidden)
     options = RPNOptions(matcher=Matcher(0.6, 0.0, 0.3, best_of_each_gt=True))
-    crop = BoxCrop(torch.zeros(3, 1, 1), gt, partly, 0, 0, seed)
+    crop = BoxCrop(0, seed, torch.zeros(3, 1, 1), gt, partly, 0)
     found = sample_anchors(anchors, crop, options, 96, np.random.default_rng(seed))
     kinds, which = kinds_of(anchors, gt, partly, options)
     count = int(found.is_object.sum())
@@ -94,9 +94,8 @@ def test_sampled_anchors_are_what_the_rule_says(seed, objects, hidden):
 
 def test_anchors_that_leave_the_crop_may_be_left_out():
     options = RPNOptions(cross_boundary=False, anchors_per_image=1000)
-    crop = BoxCrop(
-        torch.zeros(3, 1, 1), torch.tensor([[0.0, 0, 30, 30]]), torch.zeros(0, 4), 0, 0, 0
-    )
+    gt = torch.tensor([[0.0, 0, 30, 30]])
+    crop = BoxCrop(0, 0, torch.zeros(3, 1, 1), gt, gt[:0], 0)
     anchors = ANCHORS.boxes(FIELD, (6, 6))
     found = sample_anchors(anchors, crop, options, 96, np.random.default_rng(0))
     chosen = anchors[found.anchor]
