@@ -120,8 +120,15 @@ class OverFeatLocalizer(Localizer):
     @torch.no_grad()
     def read(self, sample: Sample) -> Reading:
         """See `Localizer.read`."""
+        return self.reading(self.see(sample), sample.size)
+
+    def see(self, sample: Sample) -> "list[Seen]":
+        """What is seen in each view of an image."""
         frames = self.views.frames(sample.size)
-        seen = [self.look(view, frame) for view, frame in zip(sample.views[0], frames, strict=True)]
+        return [self.look(view, frame) for view, frame in zip(sample.views[0], frames, strict=True)]
+
+    def reading(self, seen: "Sequence[Seen]", size: tuple[int, int]) -> Reading:
+        """What was seen in the views of an image of some height and width, as one."""
         highest = torch.stack([one.probabilities.amax(dim=0) for one in seen])  # (V, C)
         # 4.3 (a): the classes among the top k of any scale; ranked by the mean of the scales (3.3)
         scores = highest.mean(dim=0)
@@ -134,7 +141,7 @@ class OverFeatLocalizer(Localizer):
             elsewhere = ~torch.isin(labels, listed)
             asked = [labels[torch.isin(labels, own) | elsewhere] for own in of_scale]
             pairs = zip(seen, asked, strict=True)
-            return concatenate([self.boxes(one, mine, sample.size) for one, mine in pairs])
+            return concatenate([self.boxes(one, mine, size) for one, mine in pairs])
 
         return Reading(scores, wanted, candidates)
 

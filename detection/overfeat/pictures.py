@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detection.combine.nms import concatenate
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.disk.images import read_image
@@ -36,12 +35,13 @@ def localizer_sections(model: "OverFeatLocalizer", data: DataModule) -> list[Sec
     for sample in samples:
         sample.views = [[view.to(device) for view in kind] for kind in sample.views]
     pixels = [fitted(read_image(split.path(index)), PICTURE_PX) for index in chosen]
-    pairs = list(zip(samples, pixels, strict=True))
+    looks = [model.see(sample) for sample in samples]
+    examples = list(zip(samples, looks, pixels, strict=True))
     steps = {
-        f"example{n + 1}": pipeline(model, sample, image, data.class_names)
-        for n, (sample, image) in enumerate(pairs[:EXAMPLES])
+        f"example{n + 1}": pipeline(model, *example, data.class_names)
+        for n, example in enumerate(examples[:EXAMPLES])
     }
-    unmerged = [before_merging(model, *pair, data.class_names) for pair in pairs]
+    unmerged = [before_merging(model, *example, data.class_names) for example in examples]
     return [
         Gallery("From places to boxes (OverFeat, figure 6)", steps),
         Gallery("Boxes before they are merged (figure 7)", {"before merging": unmerged}),
@@ -49,10 +49,12 @@ def localizer_sections(model: "OverFeatLocalizer", data: DataModule) -> list[Sec
 
 
 def pipeline(
-    model: "OverFeatLocalizer", sample: Sample, pixels: NDArray[np.uint8], names: list[str]
-) -> list[Shown]:
+    model: "OverFeatLocalizer", sample: Sample, seen: "list[Seen]", pixels: NDArray[np.uint8],
+    names: list[str],
+) -> list[Shown]:  # fmt: skip
     """Class map, boxes by scale, merged boxes of an image."""
-    seen, label = looked_at(model, sample)
+    reading = model.reading(seen, sample.size)
+    label = int(reading.classes[0])
     scale = pixels.shape[1] / sample.size[1]
     plain = [one for one in seen if not one.frame.mirrored]
     largest = plain[-1]
@@ -68,9 +70,7 @@ def pipeline(
         outlines += outlines_of(model, one, label, sample, class_colour(number))
     caption = f"boxes of {len(plain)} scales, a colour each"
     shown.append(Shown(sample.image_id, draw_outlines(pixels, outlines, scale), caption))
-    listed = torch.stack([one.probabilities.amax(dim=0) for one in seen]).mean(dim=0)
-    labels = listed.topk(model.top_k).indices
-    found = model.combine(concatenate([model.boxes(one, labels, sample.size) for one in seen]))
+    found = model.combine(reading.candidates(reading.classes))
     best = range(min(model.top_k, len(found["boxes"])))
     merged = [
         Outline(
@@ -84,22 +84,15 @@ def pipeline(
 
 
 def before_merging(
-    model: "OverFeatLocalizer", sample: Sample, pixels: NDArray[np.uint8], names: list[str]
-) -> Shown:
+    model: "OverFeatLocalizer", sample: Sample, seen: "list[Seen]", pixels: NDArray[np.uint8],
+    names: list[str],
+) -> Shown:  # fmt: skip
     """The boxes of one scale, of the surest class."""
-    seen, label = looked_at(model, sample)
+    label = int(model.reading(seen, sample.size).classes[0])
     one = [s for s in seen if not s.frame.mirrored][-1]
     outlines = outlines_of(model, one, label, sample, class_colour(label))
     drawn = draw_outlines(pixels, outlines, pixels.shape[1] / sample.size[1])
     return Shown(sample.image_id, drawn, f"{sample.image_id}: {names[label]}, the last scale")
-
-
-def looked_at(model: "OverFeatLocalizer", sample: Sample) -> "tuple[list[Seen], int]":
-    """What is seen in the views of a sample, and the surest class."""
-    frames = model.views.frames(sample.size)
-    seen = [model.look(view, frame) for view, frame in zip(sample.views[0], frames, strict=True)]
-    highest = torch.stack([one.probabilities.amax(dim=0) for one in seen])
-    return seen, int(highest.mean(dim=0).argmax())
 
 
 def outlines_of(
