@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from detection.backbones.backbone import ReceptiveField
 from detection.boxes import decode
 from detection.rpn.anchors import Anchors
-from detection.rpn.rpn import RPNHead
+from detection.rpn.head import RPNHead
 
 CHANNELS, CLASSES, ASKED, CELLS, CROPS, TIMES = 2048, 1000, 5, 32, 32, 3
 ANCHORS = Anchors([64, 128, 224])

@@ -11,6 +11,7 @@ __all__ = [
     "decode",
     "encode",
     "flip",
+    "inside",
 ]
 
 
@@ -57,3 +58,12 @@ def flip(boxes: Tensor, width: int) -> Tensor:
     """
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)
+
+
+def inside(boxes: Tensor, windows: Tensor) -> Tensor:
+    """(N, P) share of each box (N, 4) that lies in each window (P, 4)."""
+    low = torch.maximum(boxes[:, None, :2], windows[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], windows[None, :, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=2)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1, keepdim=True)
+    return shared / area.clamp(min=1e-6)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -95,3 +96,11 @@ class Matcher:
         kind[(iou >= self.background_min_iou) & (iou < self.background_max_iou)] = BACKGROUND
         kind[iou >= self.foreground_min_iou] = OBJECT
         return kind
+
+
+def drawn(mask: Tensor, most: int | None, generator: np.random.Generator) -> Tensor:
+    """Numbers of at most so many of the places where a mask (R,) is true, at random; None: all."""
+    places = torch.nonzero(mask)[:, 0]
+    if most is None or len(places) <= most:
+        return places
+    return places[torch.from_numpy(generator.permutation(len(places))[:most])]

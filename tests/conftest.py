@@ -29,7 +29,7 @@ EXPERIMENTS = [
     if not p.stem.startswith("_")
 ]
 GROUPS = ("model", "data", "backbone", "trainer", "logger", "callbacks", "schedule", "paths",
-          "debug", "views", "sweep")  # fmt: skip
+          "debug", "views", "proposals", "sweep")  # fmt: skip
 CHOICES = [f"{g}={p.stem}" for g in GROUPS for p in sorted((CONF / g).glob("*.yaml"))
            if not p.stem.startswith("_")]  # fmt: skip
 TEST_DATA = Path(os.environ.get("DETECTION_TEST_DATA", ROOT.parent / "shared" / "data"))

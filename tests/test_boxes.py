@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.boxes import decode, encode, flip
+from detection.boxes import decode, encode, flip, inside
 from detection.matching import Matcher
 
 
@@ -44,3 +44,10 @@ def test_empty_is_normal():
     assert overlap.tolist() == [0] * 20
     assert index.tolist() == [0] * 20
     assert Matcher()(empty, boxes(0)).iou.shape == (0,)
+
+
+def test_the_share_of_a_box_that_a_window_sees():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 15, 25]])
+    windows = torch.tensor([[0.0, 0, 10, 10], [0, 0, 15, 5], [50, 50, 60, 60]])
+    assert inside(boxes, windows).tolist() == [[1, 0.5, 0], [0.125, 0, 0]]
+    assert inside(boxes[:0], windows).shape == (0, 3)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from detection.backbones.backbone import Backbone
@@ -158,12 +157,3 @@ class SideBySide:
         """The sample with both; the first kind of views is the localiser's."""
         own, other = self.own(sample), self.other(sample)
         return replace(own, views=[*own.views, *other.views])
-
-
-def inside(boxes: Tensor, windows: Tensor) -> Tensor:
-    """(N, P) share of each box (N, 4) that lies in each window (P, 4)."""
-    low = torch.maximum(boxes[:, None, :2], windows[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], windows[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=2)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1, keepdim=True)
-    return shared / area.clamp(min=1e-6)

@@ -11,19 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from detection.boxes import box_iou
+from detection.boxes import box_iou, inside
 from detection.data.module import DataModule
 from detection.evaluation.evaluator import Evaluator
 from detection.localization.images_stage import ImagesStage, rows_with_boxes
-from detection.localization.views import inside
+from detection.localization.training_views import ViewedImage, training_views
 from detection.overfeat.box_codes import Loss, box_loss
 from detection.overfeat.localizer import OverFeatLocalizer
-from detection.overfeat.training_views import (
-    ViewedImage,
-    ViewsOptions,
-    some_places,
-    training_views,
-)
+from detection.overfeat.options import OverFeatOptions
 from detection.runtime.distributed import gather_in_order, is_first_process, rank
 from detection.training.schedules import OptimizerFactory
 
@@ -31,8 +26,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegressorOptions(ViewsOptions):
-    """OverFeat's training of its regressor, as far as the paper tells it; see `ViewsOptions` too.
+class RegressorOptions(OverFeatOptions):
+    """OverFeat's training of its regressor, as far as the paper tells it; see `OverFeatOptions`.
 
     Scales are "the same set" as in classification (4.2, table 5). Learning through the whole
     network is section 6's wish; the classifier then learns on at the same windows, or its maps
@@ -86,7 +81,9 @@ class RegressorStage(ImagesStage):
         options: RegressorOptions,
     ) -> None:
         backbone = model.classifier.features.backbone
-        images = training_views(data, rows_with_boxes(data), backbone, model.windows, options)
+        images = training_views(
+            data, rows_with_boxes(data), backbone, model.windows.pooling.span, options
+        )
         super().__init__(model, data, evaluator, seed, images=images, options=options)
         self.store = images.store
         self.boxes_seen = self.boxes_missed = 0
@@ -170,3 +167,25 @@ class RegressorStage(ImagesStage):
                 "them (model.stages.regress.min_share, sizes)",
                 missed, seen, 100 * missed / seen,
             )  # fmt: skip
+
+
+def some_places(
+    found: Sequence[Tensor], most: int | None, generator: np.random.Generator
+) -> list[Tensor]:
+    """At most so many of the places of several maps, at random over all of them.
+
+    Args:
+        found: of each map, numbers (n,) of its places.
+        most: of all; None: all.
+        generator: of the choice.
+    """
+    total = sum(len(places) for places in found)
+    if most is None or total <= most:
+        return list(found)
+    chosen = np.zeros(total, bool)
+    chosen[generator.permutation(total)[:most]] = True
+    ends = np.cumsum([len(places) for places in found])[:-1]
+    return [
+        places[torch.from_numpy(mine)]
+        for places, mine in zip(found, np.split(chosen, ends), strict=True)
+    ]

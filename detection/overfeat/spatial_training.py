@@ -17,10 +17,11 @@ from detection.data.module import DataModule
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.localization.images_stage import ImagesStage
-from detection.matching import OBJECT, Matcher, Matches
+from detection.localization.training_views import ViewedImage, training_views
+from detection.matching import OBJECT, Matcher, Matches, drawn
 from detection.overfeat.box_codes import Loss, box_loss
 from detection.overfeat.detector import OverFeatDetector, nearest
-from detection.overfeat.training_views import ViewedImage, ViewsOptions, training_views
+from detection.overfeat.options import OverFeatOptions
 from detection.runtime.distributed import is_first_process
 from detection.training.schedules import OptimizerFactory
 
@@ -30,8 +31,8 @@ Negatives = Literal["random", "offending"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpatialOptions(ViewsOptions):
-    """OverFeat's training of its detector, as far as the paper tells it; see `ViewsOptions` too.
+class SpatialOptions(OverFeatOptions):
+    """OverFeat's training of its detector, as far as the paper tells it; see `OverFeatOptions` too.
 
     Attributes:
         matcher: which windows are objects and background; the paper does not say. An object that no
@@ -43,9 +44,9 @@ class SpatialOptions(ViewsOptions):
         loss: of boxes, see `box_loss`.
         box_weight: of it beside the classes'.
         optimizer: classification's (3.1) at a rate of ours, for the paper names no other.
-        batch_size: see `ViewsOptions`.
+        batch_size: see `OverFeatOptions`.
         dropout: 3.1.
-        backpropagate: see `ViewsOptions`.
+        backpropagate: see `OverFeatOptions`.
     """
 
     matcher: Matcher = Matcher(0.5, 0.0, 0.3)
@@ -131,7 +132,7 @@ class SpatialStage(ImagesStage):
             [n for n in range(len(split)) if n in self.exhaustive or len(split.gt(n).labels)],
             np.int64,
         )
-        images = training_views(data, rows, model.backbone, model.windows, options)
+        images = training_views(data, rows, model.backbone, model.windows.pooling.span, options)
         super().__init__(model, data, evaluator, seed, images=images, options=options)
         self.store = images.store
 
@@ -179,11 +180,11 @@ class SpatialStage(ImagesStage):
         windows = torch.cat(by_scale)
         matches = with_best(options.matcher(windows, gt_boxes), windows, gt_boxes)
         generator = np.random.default_rng(image.seed)
-        chosen_objects = some(matches.is_object, options.positives_per_image, generator)
+        chosen_objects = drawn(matches.is_object, options.positives_per_image, generator)
         offending = options.negatives == "offending"
         most = options.pool if offending else options.negatives_per_image
         is_background = matches.is_background & (image.index in self.exhaustive)
-        background = some(is_background, most, generator)
+        background = drawn(is_background, most, generator)
         if offending:
             background = self.most_offending(maps, by_scale, background)
         places = torch.cat([chosen_objects, background])
@@ -257,11 +258,3 @@ def with_best(matches: Matches, windows: Tensor, gt_boxes: Tensor) -> Matches:
         kind[chosen[seen]] = OBJECT
         gt[chosen[seen]] = torch.tensor(lonely)[seen]
     return Matches(gt, kind, matches.iou)
-
-
-def some(mask: Tensor, most: int | None, generator: np.random.Generator) -> Tensor:
-    """Numbers of at most so many of the places where a mask (P,) is true, at random."""
-    places = torch.nonzero(mask)[:, 0]
-    if most is None or len(places) <= most:
-        return places
-    return places[torch.from_numpy(generator.permutation(len(places))[:most])]

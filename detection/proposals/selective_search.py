@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from zipfile import BadZipFile
 
 import cv2
@@ -54,6 +54,13 @@ class SelectiveSearch:
     # raised where the same options give other boxes
     revision: int = field(default=1, init=False)
 
+    is_network: ClassVar[bool] = False
+    is_ready: ClassVar[bool] = True
+    hint: ClassVar[str] = (
+        "a smaller proposals.search.min_side_px (small objects), a larger "
+        "proposals.search.max_side_px (large pictures), or proposals.search.mode=quality"
+    )
+
     def __post_init__(self) -> None:
         for name, words in (("engine", ("own", "opencv")), ("mode", ("fast", "quality")),
                             ("settings", ("original", "opencv"))):  # fmt: skip
@@ -81,6 +88,21 @@ class SelectiveSearch:
         from detection.proposals.opencv_search import search
 
         return search(scaled, image.shape[:2], self)
+
+    @property
+    def notice(self) -> str:
+        """See `ProposalSource.notice`."""
+        if not self.max_side_px:
+            return ""
+        return (
+            f"pictures longer than {self.max_side_px} pixels are searched at that size, where a "
+            f"box has {self.min_side_px:g} pixels a side at least (proposals.search.max_side_px, "
+            "min_side_px)"
+        )
+
+    def identity(self) -> str:
+        """See `ProposalSource.identity`."""
+        return repr(self)
 
     def regions(self, image: Image) -> "Regions":
         """The proposals of an image, as above, with the mask of each.

@@ -12,12 +12,13 @@ from detection.disk.arrays import Part, RaggedArray, computed, fingerprint
 from detection.disk.images import read_image
 from detection.proposals.pool import find_all
 from detection.proposals.selective_search import Regions, SelectiveSearch
+from detection.proposals.source import ProposalSource
 
 Search = Callable[[Any], NDArray[np.float32]]
 
 
 def open_store(
-    cache: Path, name: str, paths: Sequence[Path], search: Search, threads: int
+    cache: Path, name: str, paths: Sequence[Path], search: ProposalSource, threads: int
 ) -> RaggedArray:
     """Proposals of some images, (P, 4) for each, computed first where they are not on disk.
 
@@ -25,14 +26,15 @@ def open_store(
         cache: folder of all caches.
         name: what a person calls the data, such as "voc07-test".
         paths: the images, in the data set's order.
-        search: from an RGB array to (P, 4) boxes, in any thread; its repr tells its settings.
-        threads: how many compute.
+        search: finds them.
+        threads: how many compute, unless it is a network.
 
     Raises:
         UserError: an image cannot be read, or the disk is full; what was finished is kept.
     """
-    folder = cache / "proposals" / f"{name}-{fingerprint(repr(search), files=paths)}"
-    about = {"settings": repr(search)}
+    folder = cache / "proposals" / f"{name}-{fingerprint(search.identity(), files=paths)}"
+    about = {"settings": search.identity()}
+    threads = 1 if search.is_network else threads
     compute = partial(find_parts, paths=paths, search=search, threads=threads, title=folder.name)
     return computed(folder, about, len(paths), compute, width=4)
 

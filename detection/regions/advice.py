@@ -7,12 +7,9 @@ from torch import Tensor
 
 from detection.data.box_summary import object_shares
 from detection.data.module import DataModule
-from detection.proposals.recall import ProposalRecall, recall_report
 from detection.runtime.distributed import is_first_process
 
 log = logging.getLogger(__name__)
-
-LITTLE_RECALL = 0.8  # at IoU 0.5
 
 
 class Advising(Protocol):
@@ -29,15 +26,3 @@ def tell_advice(features: Advising, data: DataModule) -> None:
         return
     if advice := features.advice(object_shares(data.splits["train"])):
         log.info("%s", advice)
-
-
-def tell_recall(name: str, recall: ProposalRecall, published: bool) -> None:
-    """Log what the proposals cover; a warning where it is little, with what may help."""
-    log.info("%s", recall_report(name, recall))
-    if recall.at(0.5) < LITTLE_RECALL and not published:
-        log.warning(
-            "the proposals of %s cover %.0f %% of the objects only, and no detector finds the "
-            "others: try a smaller model.search.min_side_px (small objects), a larger "
-            "model.search.max_side_px (large pictures), or model.search.mode=quality",
-            name, 100 * recall.at(0.5),
-        )  # fmt: skip

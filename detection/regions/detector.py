@@ -1,10 +1,7 @@
 """The region-based detector: features of proposals, scores, boxes, suppression."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
@@ -16,17 +13,13 @@ from detection.boxes import clip_boxes_to_image, decode
 from detection.combine.nms import NMS, Combination, Detections, no_detections, suppressing
 from detection.data.module import DataModule
 from detection.data.samples import Sample
-from detection.proposals.published import PublishedBoxes
-from detection.proposals.recall import ProposalRecall
 from detection.proposals.selective_search import SelectiveSearch
-from detection.proposals.store import open_store
-from detection.regions.advice import Advising, tell_advice, tell_recall
+from detection.proposals.source import ProposalSource
+from detection.regions.advice import Advising, tell_advice
 from detection.regions.parts import parts_of
-from detection.runtime.distributed import is_first_process
+from detection.regions.proposing import find_proposals
 from detection.training.model import Model
 from detection.training.part import Entry, Part
-
-log = logging.getLogger(__name__)
 
 Scoring = Literal["svm", "softmax"]
 CLASSIFIER, SVM, BOX_REGRESSOR = "classifier", "svm", "box_regressor"
@@ -86,7 +79,7 @@ class RegionDetector(Model):
         scoring: "svm", or "softmax" of the fine-tuned network (R-CNN, appendix B).
         combine: from candidates to detections: NMS and limits, voting, accumulation.
         min_scores: for each scoring, the least score of a candidate (spp_test.m, rcnn_test.m).
-        search: finds proposals where a caller brings none.
+        search: finds proposals where a caller brings none; a network is learnt in a stage.
         published_boxes: for each split a `.mat` file of the original authors' proposals, to be
             taken instead of searching; None: search.
         precision: of inference: "float32" or "bfloat16"; SVM margins are float32 in any case.
@@ -107,7 +100,7 @@ class RegionDetector(Model):
         scoring: Scoring = "svm",
         combine: Combination = NMS(),
         min_scores: Mapping[str, float] = MIN_SCORES,
-        search: SelectiveSearch = SelectiveSearch(),
+        search: ProposalSource = SelectiveSearch(),
         published_boxes: Mapping[str, str | None] | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
         suppress_first: bool = False,
@@ -132,6 +125,7 @@ class RegionDetector(Model):
         self.combine = combine
         self.min_scores = min_scores
         self.search = search
+        self.prepared = ""  # identity of the search whose boxes the data has
         self.published_boxes = published_boxes or {}
         self.precision = precision
         self.first = suppressing(combine) if suppress_first else None
@@ -155,38 +149,31 @@ class RegionDetector(Model):
             UserError: an image cannot be read, the disk is full, or a `.mat` file lacks images.
         """
         super().prepare(data)
-        if self.search.max_side_px and is_first_process():
-            log.info(
-                "pictures longer than %d pixels are searched at that size, where a box has %g "
-                "pixels a side at least (model.search.max_side_px, min_side_px)",
-                self.search.max_side_px, self.search.min_side_px,
-            )  # fmt: skip
-        for split, dataset in data.splits.items():
-            # validation images may be held aside from train
-            published = self.published_boxes.get("train" if split == "val" else split)
-            published = self.published_boxes.get(split, published)
-            if published:
-                dataset.find_proposals(partial(PublishedBoxes.of, Path(published).expanduser()))
-            else:
-                name = f"{data.name}-{split}"
-                dataset.find_proposals(
-                    partial(open_store, data.cache, name, search=self.search, threads=data.threads)
-                )
-            if is_first_process():
-                tell_recall(f"{data.name} {split}", ProposalRecall.of(dataset), bool(published))
+        if not self.search.is_ready:  # before the stage that learns it
+            return
+        identity = self.search.identity()
+        if identity == self.prepared and all(s.store is not None for s in data.splits.values()):
+            return
+        self.prepared = identity
+        find_proposals(data, self.search, self.published_boxes)
         tell_advice(self.regions, data)
 
     def sample(self, image: Tensor, name: str = "", index: int = 0) -> Sample:
         """See `Model.sample`; with proposals."""
-        return replace(super().sample(image, name, index), proposals=self.propose(image))
+        sample = super().sample(image, name, index)
+        return sample if self.search.is_network else replace(sample, proposals=self.propose(image))
+
+    def proposals_of(self, sample: Sample) -> Tensor:
+        """Those that a sample brings; a network's anew: members of an ensemble have their own."""
+        return self.propose(sample.image) if self.search.is_network else sample.proposals
 
     def predict(self, batch: Sequence[Sample]) -> list[Detections]:
         """Detections of each image among its proposals, best first."""
-        return [self.detect(sample.image, sample.proposals) for sample in batch]
+        return [self.detect(sample.image, self.proposals_of(sample)) for sample in batch]
 
     def candidates(self, batch: Sequence[Sample]) -> list[Detections]:
         """All scored boxes of each image, before they are suppressed."""
-        return [self.score_boxes(sample.image, sample.proposals) for sample in batch]
+        return [self.score_boxes(sample.image, self.proposals_of(sample)) for sample in batch]
 
     @property
     def combination(self) -> Combination:
@@ -194,8 +181,9 @@ class RegionDetector(Model):
         return self.combine
 
     def interface(self) -> dict[str, object]:
-        """Scores of one kind, on the same proposals."""
-        proposals = {"search": self.search, "published_boxes": self.published_boxes}
+        """Scores of one kind, on the same proposals, but for networks that bring their own."""
+        search = None if self.search.is_network else self.search
+        proposals = {"search": search, "published_boxes": self.published_boxes}
         return super().interface() | {"scoring": self.scoring} | proposals
 
     def parts(self) -> dict[str, Part]:

@@ -7,13 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detection.boxes import flip
+from detection.boxes import flip, inside
 from detection.classification.views import with_shorter_side
 from detection.data.classification import ClassificationSplit
 from detection.data.samples import as_image
 from detection.disk.images import image_size, read_reduced
 from detection.localization.images_stage import ShuffledImages, TrainingImage
-from detection.localization.views import inside
 
 TRIES = 10  # crops that are drawn until one shows a box
 

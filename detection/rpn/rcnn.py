@@ -15,7 +15,8 @@ from detection.data.module import DataModule
 from detection.data.samples import Sample, Transform
 from detection.localization.localizer import Localizer, Reading
 from detection.regions.warped_features import WarpedFeatures
-from detection.rpn.rpn import OUTPUT_STD, PerClassRPN
+from detection.rpn.head import OUTPUT_STD
+from detection.rpn.rpn import PerClassRPN
 
 SCORES, BOXES = "scores", "boxes"
 BOX_STD = 0.001  # of fresh weights (fast-rcnn: bbox_pred in train.prototxt)

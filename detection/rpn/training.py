@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,34 +10,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from detection.boxes import box_iou, encode
 from detection.data.module import DataModule
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.localization.images_stage import ImagesOptions, ImagesStage, rows_with_boxes
-from detection.matching import Matcher
+from detection.rpn.anchor_loss import AnchorOptions, anchor_losses, sample_anchors
 from detection.rpn.crops import BoxCrop, BoxCrops
 from detection.rpn.rpn import PerClassRPN
 from detection.training.schedules import OptimizerFactory, ScheduleFactory, step_decay
 
 
 @dataclass(frozen=True, kw_only=True)
-class RPNOptions(ImagesOptions):
-    """The training of the per-class RPN, as far as appendix C tells it; see `ImagesOptions` too.
+class RPNOptions(AnchorOptions, ImagesOptions):
+    """The training of the per-class RPN, as far as appendix C tells it.
 
     What it leaves open is Faster R-CNN's release's, of the same authors, fitted to crops of 224.
+    See `AnchorOptions` and `ImagesOptions` too.
 
     Attributes:
         shorter_px: range of the shorter side that images are scaled to before they are cropped
             (ResNet, 3.4).
         min_share: a box that leaves the crop is clipped, and learnt if so much of it is inside;
             anchors on other boxes are no background. Ours.
-        matcher: which anchors are objects and background (anchor_target_layer.py).
-        cross_boundary: anchors that leave the crop are learnt too; False: left out, as Faster R-CNN
-            does, whose objects are small beside its images. Ours, for objects here fill the crop.
-        anchors_per_image: sampled from a crop (appendix C), half of them on objects at most.
-        beta: of smooth ℓ1, where a square turns to a line: 1/σ², σ = 3 (train.prototxt).
-        box_weight: of the boxes' loss.
+        cross_boundary: see `AnchorOptions`; Faster R-CNN leaves them out, whose objects are small
+            beside its images. Ours, for objects here fill the crop.
+        anchors_per_image: appendix C.
         class_weight: of the classifier's cross-entropy on the crop, while the convolutions learn:
             its maps would be taken from it. 0: another classifier names the classes. Ours.
         batch_size: images (appendix C: 256), for each process.
@@ -50,11 +46,8 @@ class RPNOptions(ImagesOptions):
 
     shorter_px: Sequence[int] = (256, 480)
     min_share: float = 0.5
-    matcher: Matcher = Matcher(0.7, 0.0, 0.3, best_of_each_gt=True)
     cross_boundary: bool = True
     anchors_per_image: int = 8
-    beta: float = 1 / 9
-    box_weight: float = 1.0
     class_weight: float = 1.0
     batch_size: int = 256
     epochs: int = 20
@@ -67,60 +60,6 @@ class RPNOptions(ImagesOptions):
     ) -> "RPNStage":
         """The stage that trains so."""
         return RPNStage(model, data, evaluator, seed, options=self)
-
-
-class Sampled(NamedTuple):
-    """Anchors of a crop that a step learns from.
-
-    Attributes:
-        anchor: (R,) numbers, cell after cell.
-        is_object: (R,) 1.0 or 0.0.
-        codes: (O, 4) that `decode` shall take, of the objects, which come first.
-    """
-
-    anchor: Tensor
-    is_object: Tensor
-    codes: Tensor
-
-
-def sample_anchors(
-    anchors: Tensor,
-    crop: BoxCrop,
-    options: RPNOptions,
-    side_px: int,
-    generator: np.random.Generator,
-) -> Sampled:
-    """Anchors on objects and on background, half of each at most.
-
-    Where there are fewer on objects, background fills up, as Faster R-CNN's release does.
-
-    Args:
-        anchors: (N, 4) of the crop's map.
-        crop: with boxes.
-        options: how.
-        side_px: of the crop.
-        generator: of the choice.
-    """
-    matches = options.matcher(anchors, crop.boxes)
-    is_object, is_background = matches.is_object, matches.is_background
-    if not options.cross_boundary:
-        within = (anchors >= 0).all(dim=1) & (anchors <= side_px).all(dim=1)
-        is_object, is_background = is_object & within, is_background & within
-    if len(crop.hidden):  # what is seen in part is neither
-        overlap = box_iou(anchors, crop.hidden).amax(dim=1)
-        is_background = is_background & (overlap < options.matcher.background_max_iou)
-    objects = drawn(is_object, options.anchors_per_image // 2, generator)
-    background = drawn(is_background, options.anchors_per_image - len(objects), generator)
-    chosen = torch.cat([objects, background])
-    flags = (torch.arange(len(chosen)) < len(objects)).float()
-    gt = crop.boxes[matches.gt[objects]] if len(objects) else anchors[:0]
-    return Sampled(chosen, flags, encode(anchors[objects], gt))
-
-
-def drawn(mask: Tensor, most: int, generator: np.random.Generator) -> Tensor:
-    """Numbers of at most so many of the places where a mask (N,) is true, at random."""
-    places = torch.nonzero(mask)[:, 0]
-    return places[torch.from_numpy(generator.permutation(len(places))[:most])]
 
 
 class RPNStage(ImagesStage):
@@ -172,28 +111,23 @@ class RPNStage(ImagesStage):
         with torch.set_grad_enabled(options.backpropagate):
             maps = model.maps(torch.stack([crop.image for crop in batch]))
         features = model.head.features(maps)
-        anchors, side = model.anchor_boxes(maps), self.side_px
+        anchors, size = model.anchor_boxes(maps), (self.side_px, self.side_px)
         sampled = [
-            sample_anchors(anchors, crop, options, side, np.random.default_rng(crop.seed + 1))
+            sample_anchors(
+                anchors, crop.boxes, crop.hidden, size, options,
+                np.random.default_rng(crop.seed + 1),
+            )
             for crop in batch
-        ]
+        ]  # fmt: skip
         counts = torch.tensor([len(some.anchor) for some in sampled])
         labels = torch.tensor([crop.label for crop in batch])
-        number = torch.cat([some.anchor for some in sampled])
         image = torch.arange(len(batch)).repeat_interleave(counts)
-        cell, anchor = number // len(model.anchors), number % len(model.anchors)
+        cell = torch.cat([some.anchor for some in sampled]) // len(model.anchors)
         across, device = features.shape[3], self.device
         rows = features[
             image.to(device), :, (cell // across).to(device), (cell % across).to(device)
         ]  # (R, D)
-        logits, codes = model.head.at(rows, anchor.to(device), labels[image].to(device))
-        is_object = torch.cat([some.is_object for some in sampled])
-        objects = torch.nonzero(is_object)[:, 0].to(device)
-        wanted = torch.cat([some.codes for some in sampled]).to(device)
-        of_scores = F.binary_cross_entropy_with_logits(logits.float(), is_object.to(device))
-        of_boxes = F.smooth_l1_loss(
-            codes.float()[objects], wanted, beta=options.beta, reduction="sum"
-        ) / max(1, len(number))
+        of_scores, of_boxes = anchor_losses(model.head, rows, labels[image], sampled, options)
         self.log("rpn/score_loss", of_scores, prog_bar=True, batch_size=len(batch))
         self.log("rpn/box_loss", of_boxes, prog_bar=True, batch_size=len(batch))
         loss = of_scores + options.box_weight * of_boxes

@@ -58,6 +58,7 @@ def run_stages(
         if done:
             number += 1
             load_weights(model, read_checkpoint(done.parent))
+            model.prepare(data)
             seconds[name] = read_json(done)["seconds"]
             log.info("stage %s is done already", name)
             continue
@@ -67,6 +68,7 @@ def run_stages(
         number += 1
         folder = run_dir / "stages" / f"{number}_{name}"
         seconds[name] = run_stage(stage, folder, config, loggers)
+        model.prepare(data)
         if stage.global_rank == 0:
             save_model(folder / NAME, model, tree, config["data"], data.class_names)
             write_json(folder / "done", {"seconds": seconds[name]})

@@ -53,7 +53,8 @@ class Model(nn.Module):
     def prepare(self, data: DataModule) -> None:
         """What it needs of the splits of a data set before anything runs; here, its transform.
 
-        Region detectors find proposals too. An override calls this one.
+        Region detectors find proposals too. An override calls this one. It is called again after
+        each stage, for what was learnt may find more, and then does what is left to do.
         """
         data.transform = self.transform
 

@@ -47,7 +47,7 @@ def test_rcnn_is_the_papers_setting():
     assert (cfg.model.features.padding_px, cfg.backbone.input_px) == (16, 227)
     assert (cfg.model.layer, cfg.model.combine.max_iou) == ("fc7", 0.3)
     det = composed("model=rcnn", "data=ilsvrc_det", "data.root=x")
-    assert det.model.search.width_px == 500
+    assert det.proposals.search.width_px == 500
     assert det.model.stages.svm.negative_images == 5000
     assert det.model.stages.finetune.length.min_steps == 50_000
 
@@ -123,7 +123,7 @@ def test_a_schedule_changes_all_of_a_length():
 def test_no_value_revives_what_another_leaves_out(model, backbone, data):
     """Files of two choices set values of stages that a third may have set to null."""
     cfg = composed(f"model={model}", f"backbone={backbone}", f"data={data}", "data.root=x")
-    stages = OmegaConf.to_container(cfg.model.stages)
+    stages = OmegaConf.to_container(cfg.model.stages, resolve=True)
     assert stages["finetune"]
     for stage in filter(None, stages.values()):
         assert "_target_" in stage

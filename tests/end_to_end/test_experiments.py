@@ -78,7 +78,7 @@ def test_every_row_runs(name, trees, tmp_path, monkeypatch):
             options += ["backbone.width=0.05"]
         data = first.data.name
         if "search" in first.model:
-            options += ["data.threads=1", "model.search.max_boxes=10"]
+            options += ["data.threads=1", "proposals.search.max_boxes=10"]
         if data == "caltech101":
             options += ["data.layout.seed=[3,5]"]
         cfg = compose("train", [*options, f"data.root={trees[data]}"], return_hydra_config=True)

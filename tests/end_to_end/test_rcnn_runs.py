@@ -9,7 +9,7 @@ RCNN = [
     *(word for word in TINY if "scales_px" not in word),
     "model=rcnn",
     "model.features.batch_size=64",
-    "model.search.max_boxes=60",
+    "proposals.search.max_boxes=60",
     "model.stages.finetune.length.min_steps=4",
 ]
 

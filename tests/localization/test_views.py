@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 
 from detection.data.samples import Sample, as_image
 from detection.errors import UserError
-from detection.localization.views import ScaledViews, inside
+from detection.localization.views import ScaledViews
 
 SQUARE = torch.tensor([[40.0, 20, 80, 60]])
 
@@ -67,10 +67,3 @@ def test_what_is_too_small_or_no_size_is_refused():
     for sizes in ([], [[1, 2, 3]], ["ab"], [0], [True]):
         with pytest.raises(UserError, match="pairs of height and width"):
             ScaledViews(sizes)
-
-
-def test_the_share_of_a_box_that_a_window_sees():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 15, 25]])
-    windows = torch.tensor([[0.0, 0, 10, 10], [0, 0, 15, 5], [50, 50, 60, 60]])
-    assert inside(boxes, windows).tolist() == [[1, 0.5, 0], [0.125, 0, 0]]
-    assert inside(boxes[:0], windows).shape == (0, 3)

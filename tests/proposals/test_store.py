@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +20,10 @@ class OneBoxAPixelOfWidth:
     """Stands for a search: as many boxes as the image is wide."""
 
     log: str = ""
+    is_network: ClassVar[bool] = False
+
+    def identity(self):
+        return repr(self)
 
     def __call__(self, image):
         if self.log:

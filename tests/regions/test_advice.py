@@ -11,7 +11,8 @@ from detection.data.box_summary import object_shares
 from detection.data.detection import DetectionSplit
 from detection.data.voc.annotation import VOCObject
 from detection.data.voc.folder import VOCFolder
-from detection.regions.advice import tell_advice, tell_recall
+from detection.regions.advice import tell_advice
+from detection.regions.proposing import tell_recall
 from detection.sppnet.features import SPPFeatures
 
 
@@ -49,8 +50,8 @@ def test_little_recall_is_a_warning(caplog):
         at=lambda iou: 0.5, boxes_per_image=3.0, mabo=0.4, figures=dict
     )  # of a search that found little
     with caplog.at_level(logging.INFO):
-        tell_recall("mine train", recall, published=False)
-        tell_recall("mine test", recall, published=True)
+        tell_recall("mine train", recall, "a smaller min_side_px")
+        tell_recall("mine test", recall, None)
     warnings = [r for r in caplog.records if r.levelname == "WARNING"]
     assert len(warnings) == 1
     assert "min_side_px" in warnings[0].getMessage()

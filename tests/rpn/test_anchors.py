@@ -10,9 +10,10 @@ from detection.backbones.backbone import ReceptiveField
 from detection.boxes import box_iou, decode
 from detection.errors import UserError
 from detection.matching import Matcher
+from detection.rpn.anchor_loss import sample_anchors
 from detection.rpn.anchors import Anchors
 from detection.rpn.crops import BoxCrop
-from detection.rpn.training import RPNOptions, sample_anchors
+from detection.rpn.training import RPNOptions
 
 ANCHORS = Anchors([32, 64], [0.5, 1.0, 2.0])
 FIELD = ReceptiveField(stride=16, size=99, start=11.0)
@@ -78,7 +79,9 @@ def test_sampled_anchors_are_what_the_rule_says(seed, objects, hidden):
     gt, partly = boxes_of(generator, objects), boxes_of(generator, hidden)
     options = RPNOptions(matcher=Matcher(0.6, 0.0, 0.3, best_of_each_gt=True))
     crop = BoxCrop(0, seed, torch.zeros(3, 1, 1), gt, partly, 0)
-    found = sample_anchors(anchors, crop, options, 96, np.random.default_rng(seed))
+    found = sample_anchors(
+        anchors, crop.boxes, crop.hidden, (96, 96), options, np.random.default_rng(seed)
+    )
     kinds, which = kinds_of(anchors, gt, partly, options)
     count = int(found.is_object.sum())
     assert count == min(4, (kinds == 1).sum())
@@ -97,7 +100,9 @@ def test_anchors_that_leave_the_crop_may_be_left_out():
     gt = torch.tensor([[0.0, 0, 30, 30]])
     crop = BoxCrop(0, 0, torch.zeros(3, 1, 1), gt, gt[:0], 0)
     anchors = ANCHORS.boxes(FIELD, (6, 6))
-    found = sample_anchors(anchors, crop, options, 96, np.random.default_rng(0))
+    found = sample_anchors(
+        anchors, crop.boxes, crop.hidden, (96, 96), options, np.random.default_rng(0)
+    )
     chosen = anchors[found.anchor]
     assert len(chosen) > 0
     assert chosen.min() >= 0

@@ -22,7 +22,8 @@ from detection.evaluation.localization import LocalizationEvaluator
 from detection.localization.views import ScaledViews
 from detection.rpn.anchors import Anchors
 from detection.rpn.crops import BoxCrops
-from detection.rpn.rpn import PerClassRPN, RPNHead
+from detection.rpn.head import RPNHead
+from detection.rpn.rpn import PerClassRPN
 from detection.rpn.training import RPNOptions
 
 IMAGE = Sample(torch.randint(0, 255, (3, 80, 110), dtype=torch.uint8), {}, "noise", 0)

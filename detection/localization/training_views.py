@@ -9,13 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.backbones.backbone import Backbone
-from detection.backbones.sliding import SlidingWindows
 from detection.data.module import DataModule
 from detection.data.samples import Split, as_image, as_pixels
 from detection.localization.images_stage import ImagesOptions, ShuffledImages, TrainingImage
 from detection.localization.views import Frame, ScaledViews
-
-TABLE5 = ((245, 245), (281, 317), (317, 389), (389, 461), (425, 497), (461, 569))
 
 
 @dataclass
@@ -100,23 +97,12 @@ class TrainingViews(ShuffledImages):
 class ViewsOptions(ImagesOptions):
     """How a stage learns from whole images, all their scales at a time; see `ImagesOptions` too.
 
-    A loss here is a mean over windows. Of several processes it is the mean of their means, which
-    is the same where each has as many windows.
-
     Attributes:
-        sizes: scales to train on, from small to large (table 5; see `ScaledViews`).
-        batch_size: see `ImagesOptions`.
-        epochs: see `ImagesOptions`.
-        dropout: after hidden layers.
-        backpropagate: see `ImagesOptions`.
+        sizes: scales to train on, from small to large; see `ScaledViews`.
         memory_gb: of maps kept between epochs, while the convolutions stay.
     """
 
-    sizes: Sequence[Sequence[int] | int] = TABLE5
-    batch_size: int = 16
-    epochs: int = 30
-    dropout: float = 0.0
-    backpropagate: bool = False
+    sizes: Sequence[Sequence[int] | int]
     memory_gb: float = 4.0
 
 
@@ -124,7 +110,7 @@ def training_views(
     data: DataModule,
     rows: NDArray[np.int64],
     backbone: Backbone,
-    windows: SlidingWindows,
+    least_cells: int,
     options: ViewsOptions,
 ) -> TrainingViews:
     """The views of some training images of a data set.
@@ -133,33 +119,11 @@ def training_views(
         data: to learn.
         rows: the training images to learn from.
         backbone: makes maps of the views.
-        windows: of the maps.
+        least_cells: that the smallest view's map has a side.
         options: how.
     """
     views = ScaledViews(options.sizes)
-    views.bind(backbone, windows.pooling.span)
+    views.bind(backbone, least_cells)
     # maps of convolutions that learn are of no use in the next epoch
     store = MapStore(0 if options.backpropagate else int(options.memory_gb * 2**30))
     return TrainingViews(data.split("train"), rows, views, options.flip, store)
-
-
-def some_places(
-    found: Sequence[Tensor], most: int | None, generator: np.random.Generator
-) -> list[Tensor]:
-    """At most so many of the places of several maps, at random over all of them.
-
-    Args:
-        found: of each map, numbers (n,) of its places.
-        most: of all; None: all.
-        generator: of the choice.
-    """
-    total = sum(len(places) for places in found)
-    if most is None or total <= most:
-        return list(found)
-    chosen = np.zeros(total, bool)
-    chosen[generator.permutation(total)[:most]] = True
-    ends = np.cumsum([len(places) for places in found])[:-1]
-    return [
-        places[torch.from_numpy(mine)]
-        for places, mine in zip(found, np.split(chosen, ends), strict=True)
-    ]
