@@ -27,7 +27,6 @@ from detection.evaluation.evaluator import Evaluator
 from detection.training.schedules import (
     OptimizerFactory,
     ScheduleFactory,
-    scheduled,
     step_decay,
 )
 from detection.training.stage import Stage, mixed
@@ -145,8 +144,8 @@ class ClassificationStage(Stage):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
         optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        steps = len(self._loader(seed=0))
-        return scheduled(optimizer, self.options.schedule, self.options.epochs * steps)
+        batches = [len(self._loader(0, (part, self.parts))) for part in range(self.parts)]
+        return self.scheduled(optimizer, self.options.schedule, batches * self.options.epochs)
 
     def train_dataloader(self) -> DataLoader[Labelled]:
         """The batches of an epoch, or of a part of it."""

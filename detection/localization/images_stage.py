@@ -24,7 +24,6 @@ from detection.training.model import Model
 from detection.training.schedules import (
     OptimizerFactory,
     ScheduleFactory,
-    scheduled,
     step_decay,
 )
 from detection.training.stage import Stage, mixed
@@ -164,8 +163,8 @@ class ImagesStage(Stage):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
         optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        steps = self.epochs * len(self._loader(seed=0))
-        return scheduled(optimizer, self.options.schedule, steps)
+        batches = [len(self._loader(0, (part, self.parts))) for part in range(self.parts)]
+        return self.scheduled(optimizer, self.options.schedule, batches * self.epochs)
 
     def train_dataloader(self) -> DataLoader[list[TrainingImage]]:
         """The images of an epoch, or of a part of it."""

@@ -35,7 +35,6 @@ from detection.training.schedules import (
     OptimizerFactory,
     ScheduleFactory,
     TrainingLength,
-    scheduled,
     step_decay,
 )
 from detection.training.stage import Stage, mixed
@@ -223,7 +222,7 @@ class WarpedTrainingStage(Stage):
         optimizer = options.optimizer(groups)
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("factor")
-        return scheduled(optimizer, options.schedule, self.epochs * self.steps)
+        return self.scheduled(optimizer, options.schedule, [self.steps] * self.epochs)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the epoch."""

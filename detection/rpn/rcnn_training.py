@@ -30,7 +30,6 @@ from detection.training.schedules import (
     OptimizerFactory,
     ScheduleFactory,
     TrainingLength,
-    scheduled,
     step_decay,
 )
 from detection.training.stage import Stage, mixed
@@ -159,7 +158,7 @@ class RCNNStage(Stage):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
         optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        return scheduled(optimizer, self.options.schedule, self.epochs * self.steps)
+        return self.scheduled(optimizer, self.options.schedule, [self.steps] * self.epochs)
 
     def train_dataloader(self) -> DataLoader[Regions]:
         """The batches of an epoch."""

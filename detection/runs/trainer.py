@@ -15,7 +15,6 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from detection.config.build import build
 from detection.disk.checkpoints import write_whole
-from detection.errors import UserError
 from detection.runtime.distributed import is_first_process
 from detection.runtime.line_progress import LineProgress
 from detection.runtime.tracking import finish_wandb
@@ -38,15 +37,7 @@ def make_trainer(
         folder: of the stage.
         loggers: beside the CSV file that every stage has.
         options: of the stage (see `Stage.trainer_options`).
-
-    Raises:
-        UserError: gradients are to be accumulated.
     """
-    if config.get("accumulate_grad_batches", 1) != 1:
-        raise UserError(
-            "trainer.accumulate_grad_batches: learning rates and seeds here are those of each "
-            "batch; choose another batch size (of each process) and learning rate instead"
-        )
     quieten()
     chosen: list[pl.Callback] = [build(c) for c in callbacks.values() if c]
     chosen.append(RichProgressBar() if sys.stdout.isatty() else LineProgress())

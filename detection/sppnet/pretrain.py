@@ -19,7 +19,7 @@ from detection.evaluation.evaluator import Evaluator
 from detection.regions.detector import RegionDetector
 from detection.regions.sampling import VAL_SEED, window_loss
 from detection.sppnet.features import SPPFeatures
-from detection.training.schedules import OptimizerFactory, one_cycle, scheduled
+from detection.training.schedules import OptimizerFactory, one_cycle
 from detection.training.stage import Stage, mixed
 
 Batch = tuple[Tensor, Tensor, Tensor, list[str]]  # (B, 3, S, S), (R, 5) windows, (R,), ids
@@ -131,7 +131,7 @@ class PretrainStage(Stage):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The user's optimiser, its rate through one warm-up and decay."""
         optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        return scheduled(optimizer, one_cycle, self.steps * self.options.epochs)
+        return self.scheduled(optimizer, one_cycle, [self.steps] * self.options.epochs)
 
     def loader(self, split: str, size_px: int, steps: int, seed: int) -> DataLoader[Any]:
         """Batches of crops of one size, a function of the seed only."""

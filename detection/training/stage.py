@@ -1,5 +1,6 @@
 """The base of all stages: how a model is validated, tested and used, its clock, its seeds."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from detection.data.module import DataModule
@@ -16,6 +18,7 @@ from detection.data.samples import Sample
 from detection.errors import TrainingError, UserError
 from detection.evaluation.evaluator import Evaluator, Result
 from detection.training.model import Model, Prediction
+from detection.training.schedules import ScheduleFactory, scheduled
 
 
 class Stage(pl.LightningModule):
@@ -151,27 +154,47 @@ class Stage(pl.LightningModule):
         self.started = time.monotonic()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the time taken so far, and how many processes share a step."""
+        """Remember the time taken so far, and how many processes and batches share a step."""
         checkpoint["seconds"] = self.seconds_before + time.monotonic() - self.started
         checkpoint["processes"] = self.trainer.world_size
+        checkpoint["accumulated"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting.
 
         Raises:
-            UserError: another number of processes, with which a step is of another size.
+            UserError: more or fewer processes or batches, with which a step is of another size.
         """
         self.seconds_before = float(checkpoint["seconds"])
-        before, now = checkpoint.get("processes"), self.trainer.world_size
-        if before not in (now, None):  # None: of an older version
-            raise UserError(
-                f"stage {self.name} was begun on {before} processes and cannot go on with {now}: "
-                f"give trainer.devices={before}, or choose another run_dir"
-            )
+        for key, option, now in (
+            ("processes", "devices", self.trainer.world_size),
+            ("accumulated", "accumulate_grad_batches", self.trainer.accumulate_grad_batches),
+        ):
+            before = checkpoint.get(key, now)  # of an older version
+            if before != now:
+                raise UserError(
+                    f"stage {self.name} was begun with trainer.{option}={before} and cannot go on "
+                    f"with {now}: give that, or choose another run_dir"
+                )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed dropout by the step's number."""
-        torch.manual_seed(mixed(self.seed, self.global_step, self.global_rank))
+        """Seed dropout by the step's number, and the batch's within the step."""
+        within = batch_idx % self.trainer.accumulate_grad_batches
+        numbers = [within] if within else []
+        torch.manual_seed(mixed(self.seed, self.global_step, self.global_rank, *numbers))
+
+    def scheduled(
+        self, optimizer: Optimizer, schedule: ScheduleFactory | None, batches: Sequence[int]
+    ) -> tuple[list[Optimizer], list[Any]]:
+        """An optimiser and its learning rates over a whole training, as Lightning takes them.
+
+        Args:
+            optimizer: of what learns.
+            schedule: see `schedules.scheduled`.
+            batches: of each epoch; several are a step where gradients are accumulated.
+        """
+        together = self.trainer.accumulate_grad_batches
+        return scheduled(optimizer, schedule, sum(math.ceil(n / together) for n in batches))
 
     def check_finite(self, loss: Tensor, source: str) -> Tensor:
         """The loss, if it is a number.

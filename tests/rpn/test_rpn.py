@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import fit
 from rectangles import COLOURS, draw_rectangles, lite0
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW
 
 from detection.boxes import clip_boxes_to_image
 from detection.classification.classifier import AverageFeatures
@@ -151,6 +151,25 @@ def test_it_learns_where_things_are(data, tmp_path):
     for batch in data.test_dataloader():
         metric.update(model.predict(batch), [s.target for s in batch], [s.index for s in batch])
     assert evaluator.figures(metric, data.class_names)["loc_error_true_class"] <= 0.35
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch(data, tmp_path):
+    """The same weights in the end, learning rates and all: six steps of eight images."""
+    learnt = []
+    for batch_size, together in ((8, 1), (2, 4)):
+        model = make()
+        options = RPNOptions(
+            shorter_px=(64, 100), batch_size=batch_size, epochs=1, backpropagate=False,
+            optimizer=partial(SGD, lr=0.1, momentum=0.9), schedule=None,
+        )  # fmt: skip
+        stage = options.stage(model, data, LocalizationEvaluator(), 0)
+        fit(stage, tmp_path, accumulate_grad_batches=together)
+        assert stage.global_step == 6
+        learnt.append(model.head.state_dict())
+    before = make().head.state_dict()
+    for name, value in learnt[0].items():
+        assert not torch.equal(value, before[name])
+        torch.testing.assert_close(value, learnt[1][name], rtol=1e-4, atol=1e-6)
 
 
 def test_the_classifier_learns_on_where_its_maps_move(data, tmp_path):

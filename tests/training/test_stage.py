@@ -10,7 +10,6 @@ from torch import nn
 from detection.data.samples import Sample
 from detection.errors import TrainingError, UserError
 from detection.evaluation.classification import ClassificationEvaluator
-from detection.runs.trainer import make_trainer
 from detection.training.model import Model
 from detection.training.stage import Stage
 
@@ -79,22 +78,19 @@ def test_a_stage_validates_by_its_evaluator(tmp_path):
     assert [int(found["scores"].argmax()) for found in first] == [0, 1]
 
 
-def test_a_stage_goes_on_only_with_as_many_processes():
-    """Batch sizes are of each: learning rates that follow the steps would be others."""
+@pytest.mark.parametrize("other", [{"world_size": 1}, {"accumulate_grad_batches": 3}])
+def test_a_stage_goes_on_only_with_steps_of_the_same_size(other):
+    """Learning rates that follow the steps would be others."""
+    trainer = {"world_size": 2, "accumulate_grad_batches": 1}
     made = stage()
-    made._trainer = SimpleNamespace(world_size=2)
+    made._trainer = SimpleNamespace(**trainer)
     made.on_fit_start()
     checkpoint = {}
     made.on_save_checkpoint(checkpoint)
     made.on_load_checkpoint(checkpoint)
-    made._trainer = SimpleNamespace(world_size=1)
-    with pytest.raises(UserError, match=r"begun on 2 processes .* trainer\.devices=2"):
+    made._trainer = SimpleNamespace(**{**trainer, **other})
+    with pytest.raises(UserError, match=r"begun with trainer\.\w+=\d and cannot go on with \d"):
         made.on_load_checkpoint(checkpoint)
-
-
-def test_gradients_are_not_accumulated(tmp_path):
-    with pytest.raises(UserError, match="accumulate_grad_batches: learning rates and seeds"):
-        make_trainer({"accumulate_grad_batches": 2}, {}, tmp_path, [], {})
 
 
 def test_validation_of_classifying_stages_is_loss_and_accuracy(monkeypatch):
