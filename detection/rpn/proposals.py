@@ -30,7 +30,8 @@ class RPNSearch(nn.Module):
         max_candidates: boxes of a scale that go into suppression, the best.
         max_iou: of two boxes that overlap more, the lower is left out.
         max_boxes: kept after that.
-        min_side_px: boxes with a shorter side are dropped, in pixels of the image.
+        min_side_px: boxes with a shorter side are dropped, in pixels of the image; those of less
+            than a pixel in any case.
 
     Attributes:
         is_trained: 1 once a stage has learnt it; part of the state.
@@ -117,7 +118,7 @@ class RPNSearch(nn.Module):
                 self.head.features(maps), label, anchors, self.max_candidates
             )
             boxes = clip_boxes_to_image(frame.to_original(some["boxes"]), size)
-            big = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) >= self.min_side_px
+            big = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) >= max(1.0, self.min_side_px)
             found.append({key: value[big] for key, value in {**some, "boxes": boxes}.items()})
         boxes = self.select(concatenate(found))["boxes"]
         if len(boxes) == 0:  # an image smaller than a box

@@ -100,7 +100,12 @@ class RPNWithRCNN(Localizer):
     @torch.no_grad()
     def propose(self, sample: Sample, labels: Tensor) -> Detections:
         """The RPN's best boxes of classes (k,), best first."""
-        return self.select(self.rpn.read(sample).candidates(labels))
+        return self.chosen(self.rpn.read(sample).candidates(labels))
+
+    def chosen(self, candidates: Detections) -> Detections:
+        """The best of the RPN's boxes; those that clipping left without area cannot be warped."""
+        sides = (candidates["boxes"][:, 2:] - candidates["boxes"][:, :2]).amin(dim=1)
+        return self.select({key: value[sides >= 1] for key, value in candidates.items()})
 
     @torch.no_grad()
     def read(self, sample: Sample) -> Reading:
@@ -108,7 +113,7 @@ class RPNWithRCNN(Localizer):
         reading = self.rpn.read(sample)
 
         def candidates(labels: Tensor) -> Detections:
-            return self.update(sample.image, self.select(reading.candidates(labels)))
+            return self.update(sample.image, self.chosen(reading.candidates(labels)))
 
         return Reading(reading.scores, reading.classes, candidates)
 

@@ -255,7 +255,9 @@ class RegionDrawer:
         labels = torch.stack([self.split.target(row)["label"] for row in rows])
         mirror = torch.from_numpy(generator.random(len(rows)) < (0.5 if self.options.flip else 0.0))
         boxes, is_object = self.boxes[chosen], self.is_object[chosen].float()
-        codes = encode(boxes, self.gt[chosen]) * is_object[:, None]
+        codes = torch.zeros(len(chosen), 4)  # of background
+        objects = self.is_object[chosen]
+        codes[objects] = encode(boxes[objects], self.gt[chosen][objects])
         # what is seen in a mirrored region lies on its other side
         codes[:, 0] = torch.where(mirror, -codes[:, 0], codes[:, 0])
         return Regions(images, boxes, labels, is_object, codes, mirror)

@@ -120,6 +120,17 @@ def test_regions_come_from_many_images_and_know_their_objects(data, tmp_path):
     assert len(list((data.cache / "proposals").iterdir())) == len(folders) + 1
 
 
+def test_boxes_that_clipping_left_without_area_are_no_regions():
+    """An anchor that is moved off the image is a line on its border."""
+    model = make()
+    torch.nn.init.zeros_(model.rpn.head.box.weight)
+    with torch.no_grad():
+        model.rpn.head.box.bias.view(-1, 4)[0] = torch.tensor([9.0, 0, 0, 0])  # of one shape
+    proposed = model.propose(model.transform(IMAGE), torch.tensor([0]))["boxes"]
+    assert len(proposed) > 0
+    assert (proposed[:, 2:] - proposed[:, :2]).min() >= 1
+
+
 def test_it_learns_where_things_are(data, tmp_path):
     model = make()
     evaluator = LocalizationEvaluator()
