@@ -15,7 +15,9 @@ from detection.data.module import DataModule
 from detection.data.samples import Sample, Transform
 from detection.localization.localizer import Localizer, Reading
 from detection.regions.warped_features import WarpedFeatures
+from detection.report.page import Section
 from detection.rpn.head import OUTPUT_STD
+from detection.rpn.pictures import rpn_sections
 from detection.rpn.rpn import PerClassRPN
 
 SCORES, BOXES = "scores", "boxes"
@@ -143,3 +145,7 @@ class RPNWithRCNN(Localizer):
         weight = box.weight.view(self.num_classes, 4, -1)[labels]
         codes = torch.einsum("rkd,rd->rk", weight, hidden) + box.bias.view(-1, 4)[labels]
         return logits, codes
+
+    def sections(self, data: DataModule) -> list[Section]:
+        """Anchors, and boxes before and after the R-CNN."""
+        return rpn_sections(self.rpn, data, self)

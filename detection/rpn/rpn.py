@@ -10,11 +10,14 @@ from detection.boxes import clip_boxes_to_image
 from detection.classification.classifier import Classifier, ImageFeatures
 from detection.combine.nms import Combination, Detections, concatenate
 from detection.combine.voting import BoxVoting
+from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.localization.localizer import Localizer, Rank, Reading
 from detection.localization.views import Frame, ScaledViews
+from detection.report.page import Section
 from detection.rpn.anchors import Anchors
 from detection.rpn.head import RPNHead
+from detection.rpn.pictures import rpn_sections
 
 
 class PerClassRPN(Localizer):
@@ -101,3 +104,7 @@ class PerClassRPN(Localizer):
             found = self.head.best_boxes(features, labels, anchors, self.max_candidates)
         boxes = clip_boxes_to_image(frame.to_original(found["boxes"]), size)
         return {**found, "boxes": boxes}
+
+    def sections(self, data: DataModule) -> list[Section]:
+        """Anchors, and boxes on their way."""
+        return rpn_sections(self, data)

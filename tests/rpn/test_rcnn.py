@@ -1,6 +1,7 @@
 """R-CNN on the RPN's boxes: outputs of one class a region, mirrored targets, training."""
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -129,6 +130,20 @@ def test_boxes_that_clipping_left_without_area_are_no_regions():
     proposed = model.propose(model.transform(IMAGE), torch.tensor([0]))["boxes"]
     assert len(proposed) > 0
     assert (proposed[:, 2:] - proposed[:, :2]).min() >= 1
+
+
+def test_a_report_shows_boxes_before_and_after(data):
+    model = make()
+    model.prepare(data)
+    (gallery,) = model.sections(data)
+    assert len(gallery.groups) == 4
+    for pictures in gallery.groups.values():
+        assert len(pictures) == 4
+        shown = [one.pixels.astype(int) for one in pictures]
+        for one, other in pairwise(shown):
+            assert np.abs(one - other).max() > 50  # other boxes are drawn
+    (gallery,) = model.rpn.sections(data)
+    assert {len(pictures) for pictures in gallery.groups.values()} == {3}
 
 
 def test_it_learns_where_things_are(data, tmp_path):
