@@ -57,7 +57,7 @@ def completed(content: dict[str, Any]) -> dict[str, Any]:
     """
     result = {"thresholds": {}, **content} if "state_dict" in content else dict(content)
     search, data = content.get("model", {}).get("search"), content.get("data", {})
-    if search and "engine" not in search:  # there was none but OpenCV's
+    if search and not {"engine", "anchors"} & set(search):  # selective search was OpenCV's only
         result["model"] = {**content["model"], "search": {**search, **OPENCV}}
     features = content.get("model", {}).get("features", {})
     if "scales_px" in features and "antialias" not in features:

@@ -1,4 +1,4 @@
-"""Every stage and test of localisers and OverFeat's detector on a pretended accelerator.
+"""Every stage and test of what localises and proposes, on a pretended accelerator.
 
 It computes on the CPU and raises where CUDA would, as for tensors of two devices.
 """
@@ -18,6 +18,7 @@ TOOL = TEST_DATA.parent / "tools" / "fake_cuda.py"
         ["model=overfeat_localizer", "data=shapes_loc", "model.stages.regress.backpropagate=true"],
         ["model=overfeat_detector", "data=shapes"],
         ["model=rpn_rcnn", "data=shapes_loc"],
+        ["model=sppnet", "data=shapes", "proposals=rpn", "proposals.search.sizes=[96]"],
     ],
 )
 def test_no_two_devices_meet(words, paths, tmp_path):
