@@ -54,6 +54,7 @@ class SelectiveSearch:
     # raised where the same options give other boxes
     revision: int = field(default=1, init=False)
 
+    name: ClassVar[str] = "selective search"
     is_network: ClassVar[bool] = False
     is_ready: ClassVar[bool] = True
     hint: ClassVar[str] = (

@@ -10,11 +10,13 @@ class ProposalSource(Protocol):
     """Where a region detector's boxes come from: selective search, or a network.
 
     Attributes:
+        name: what a person calls it.
         is_network: it is learnt, in a stage of the run, and one thread looks with it; any number
             may search side by side with what is no network.
         hint: options that may cover more of the objects.
     """
 
+    name: ClassVar[str]
     is_network: ClassVar[bool]
     hint: ClassVar[str]
 

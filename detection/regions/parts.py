@@ -53,7 +53,7 @@ def parts_of(model: "RegionDetector") -> dict[str, Part]:
     head = Part(
         RegionHead(model), entry.example, entry.input_name, outputs,
         f"{entry.about} → scores (R, C), {scores}{'; ' + DELTAS if model.moves_boxes else ''}",
-        f"{entry.left_out}; suppression",
+        f"{model.search.name}; {entry.left_out}; suppression",
     )  # fmt: skip
     backbone, field = model.regions.backbone, model.regions.backbone.field
     maps = Part(

@@ -118,7 +118,7 @@ class WarpedFeatures(nn.Module):
         side = self.warp.size_px
         return Entry(
             "crops", torch.rand(2, 3, side, side), f"crops (R, 3, {side}, {side}), RGB in [0, 1]",
-            f"selective search; warping ({self.warp}; the network's mean outside the image)",
+            f"warping ({self.warp}; the network's mean outside the image)",
         )  # fmt: skip
 
     def from_entry(self, given: Tensor) -> Tensor:

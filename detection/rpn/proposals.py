@@ -37,6 +37,7 @@ class RPNSearch(nn.Module):
         is_trained: 1 once a stage has learnt it; part of the state.
     """
 
+    name: ClassVar[str] = "the region proposal network"
     is_network: ClassVar[bool] = True
     notice: ClassVar[str] = ""
     hint: ClassVar[str] = (

@@ -171,7 +171,7 @@ class SPPFeatures(nn.Module):
         return Entry(
             "pooled", torch.rand(2, self.out_features),
             f"pooled (R, {self.out_features}), bin after bin, channels inside each",
-            f"selective search; maps of the scaled image ({scales}; part=maps); pooling of levels "
+            f"maps of the scaled image ({scales}; part=maps); pooling of levels "
             f"{self.levels} in each window, drawn in by {self.shrink_px:g} pixels",
         )  # fmt: skip
 
