@@ -68,6 +68,11 @@ class ClassificationSplit(Dataset[Sample]):
             target["boxes"] = torch.from_numpy(self.index.boxes_of(row))
         return target
 
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) labels of the images, or (N, C) of several classes."""
+        every = np.asarray(self.index.labels, np.int64)
+        return every if self.rows is None else every[self.rows]
+
     def box_counts(self) -> NDArray[np.int64]:
         """(N,) boxes of each image; 0 where the data has none."""
         counts = self.index.box_counts() if self.index.has_boxes else np.zeros(len(self.index), int)

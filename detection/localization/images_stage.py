@@ -191,16 +191,26 @@ class ImagesStage(Stage):
 
 
 def rows_with_boxes(data: DataModule) -> NDArray[np.int64]:
-    """Numbers of the training images that have boxes; says how many have none.
+    """Numbers of the training images that have boxes.
+
+    It says how many have none, and of which classes all have none.
 
     Raises:
         UserError: none has.
     """
-    counts = data.split("train").box_counts()
+    split = data.split("train")
+    counts = split.box_counts()
     rows = np.flatnonzero(counts)
     if len(rows) == 0:
         raise UserError(f"data={data.name}: no training image has a box to learn from")
     if len(rows) < len(counts) and is_first_process():
         log.info("boxes are learnt from %d of %d images: the others have none", len(rows),
                  len(counts))  # fmt: skip
+    unseen = sorted(set(range(data.num_classes)) - set(split.labels()[rows].tolist()))
+    if unseen and is_first_process():
+        log.warning(
+            "no training image has a box of %d of %d classes (%s): boxes for them are guesses",
+            len(unseen), data.num_classes,
+            ", ".join(data.class_names[label] for label in unseen[:8]),
+        )  # fmt: skip
     return rows

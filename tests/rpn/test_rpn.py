@@ -1,6 +1,7 @@
 """The per-class RPN: what is gathered is what would be computed whole; crops; training."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from detection.data.samples import Sample
 from detection.data.voc.localization import VOCLocalization
 from detection.errors import UserError
 from detection.evaluation.localization import LocalizationEvaluator
+from detection.localization.images_stage import rows_with_boxes
 from detection.localization.views import ScaledViews
 from detection.rpn.anchors import Anchors
 from detection.rpn.crops import BoxCrops
@@ -183,6 +185,17 @@ def test_the_classifier_learns_on_where_its_maps_move(data, tmp_path):
     for part in ("head.score", "head.box", "classifier.features.backbone.conv.conv_stem",
                  "classifier.head.outputs.classifier"):  # fmt: skip
         assert not torch.equal(before[f"{part}.weight"], after[f"{part}.weight"]), part
+
+
+def test_a_class_without_boxes_is_told(data, caplog):
+    """Its anchors never learn."""
+    class_names = [*data.class_names, "yellow"]
+    wider = SimpleNamespace(split=data.split, name="mine", num_classes=3, class_names=class_names)
+    rows_with_boxes(wider)
+    assert "no training image has a box of 1 of 3 classes (yellow)" in caplog.text
+    caplog.clear()
+    rows_with_boxes(data)
+    assert "guesses" not in caplog.text
 
 
 def test_crops_must_fit(data):
