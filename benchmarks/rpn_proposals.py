@@ -2,9 +2,9 @@
 
 python -m benchmarks.rpn_proposals RUN FOLDER
 
-RUN is of `train.py model=sppnet proposals=rpn data=voc data.root=FOLDER`; the test images are
-looked at one by one, in one thread. Of selective search the boxes stand in the paper's order, of the
-network by score.
+RUN is of `train.py model=sppnet proposals=rpn data=voc data.root=FOLDER`; its test images are
+looked at one by one, in one thread. Selective search's boxes stand in the paper's order, the
+network's by score.
 """
 
 import sys

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detection.config.choices import check_words
 from detection.config.names import did_you_mean
-from detection.config.plain import CONF
+from detection.config.plain import CONF, without_model
 from detection.errors import UserError
 
 # Keyword arguments of Lightning's classes go here freely; Lightning checks their names.
@@ -30,6 +30,10 @@ def check_config(cfg: DictConfig) -> None:
     # not what `debug=` sets: an option has the type that it has without
     groups = [group for group in groups if group != "debug"]
     given = list(hydra_cfg.overrides.task)
+    if "ckpt" in cfg:
+        if chosen_model := [word for word in given if word.startswith(("model=", "model."))]:
+            raise UserError(f"{chosen_model[0]} means nothing here: ckpt= brings the model")
+        cfg = without_model(cfg)
     chosen = [o for o in given if is_choice(o, groups)]
     defaults = cfg
     if chosen != given:  # to compose once more takes a tenth of a second

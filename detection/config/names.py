@@ -23,6 +23,8 @@ RENAMED = {
     "recipe": "schedule",
     "members": "num_models",
     "model.detector": "model",
+    "model.search": "proposals.search",
+    "model.stages.propose": "proposals.training",
     "model.views": "views",
     "model.crop": "model.stages.train.examples.crop",
     "model.flip": "model.stages.train.examples.transforms",

@@ -39,3 +39,8 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             result[name] = value
     return result
+
+
+def without_model(cfg: DictConfig) -> DictConfig:
+    """A config without the model that some data choose: where there is a checkpoint, it counts."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "model"])

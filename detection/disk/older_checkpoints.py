@@ -65,6 +65,9 @@ def completed(content: dict[str, Any]) -> dict[str, Any]:
     if "suppression" in content.get("model", {}):
         others = {key: value for key, value in result["model"].items() if key != "suppression"}
         result["model"] = {**others, "combine": content["model"]["suppression"]}
+    trainer = content.get("trainer")
+    if isinstance(trainer, dict) and "accumulate_grad_batches" not in trainer:
+        result["trainer"] = {**trainer, "accumulate_grad_batches": 1}
     if "processes" in data:
         others = {key: value for key, value in data.items() if key != "processes"}
         result["data"] = {**others, "threads": data["processes"]}

@@ -204,10 +204,11 @@ class RegionDetector(Model):
         return [self.detect(i, p) for i, p in zip(images, proposals, strict=True)]
 
     def propose(self, image: Tensor) -> Tensor:
-        """Proposals of an image, (P, 4)."""
+        """Proposals of an image, (P, 4); a network's in float32, as it is trained."""
         pixels = image if not image.is_floating_point() else (image * 255).round()
         array = pixels.byte().permute(1, 2, 0).cpu().numpy()
-        return torch.from_numpy(self.search(array))
+        with torch.autocast(image.device.type, enabled=False):
+            return torch.from_numpy(self.search(array))
 
     # How it detects
 

@@ -67,20 +67,21 @@ def sample_anchors(
         options: how.
         generator: of the choice.
     """
-    matches = options.matcher(anchors, boxes)
-    is_object, is_background = matches.is_object, matches.is_background
-    if not options.cross_boundary:
+    number = torch.arange(len(anchors))
+    if not options.cross_boundary:  # before the best of each object are chosen
         far = anchors.new_tensor([size[1], size[0]])
         within = (anchors[:, :2] >= 0).all(dim=1) & (anchors[:, 2:] <= far).all(dim=1)
-        is_object, is_background = is_object & within, is_background & within
-    if len(hidden):
+        number, anchors = number[within], anchors[within]
+    matches = options.matcher(anchors, boxes)
+    is_object, is_background = matches.is_object, matches.is_background
+    if len(hidden) and len(anchors):
         overlap = box_iou(anchors, hidden).amax(dim=1)
         is_background = is_background & (overlap < options.matcher.background_max_iou)
     objects = drawn(is_object, options.anchors_per_image // 2, generator)
     background = drawn(is_background, options.anchors_per_image - len(objects), generator)
     flags = (torch.arange(len(objects) + len(background)) < len(objects)).float()
     gt = boxes[matches.gt[objects]] if len(objects) else anchors[:0]
-    return Sampled(torch.cat([objects, background]), flags, encode(anchors[objects], gt))
+    return Sampled(number[torch.cat([objects, background])], flags, encode(anchors[objects], gt))
 
 
 def anchor_losses(
@@ -103,6 +104,9 @@ def anchor_losses(
     objects = torch.nonzero(is_object)[:, 0].to(device)
     wanted = torch.cat([some.codes for some in sampled]).to(device)
     logits, codes = head.at(rows, (number % head.anchors).to(device), labels.to(device))
-    of_scores = F.binary_cross_entropy_with_logits(logits.float(), is_object.to(device))
+    of_scores = F.binary_cross_entropy_with_logits(
+        logits.float(), is_object.to(device), reduction="sum"
+    )
     errors = F.smooth_l1_loss(codes.float()[objects], wanted, beta=options.beta, reduction="sum")
-    return of_scores, errors / max(1, len(number))
+    count = max(1, len(number))  # an image may have none
+    return of_scores / count, errors / count

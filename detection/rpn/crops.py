@@ -43,8 +43,8 @@ class BoxCrops(ShuffledImages):
     """Random square crops of a split's images, by their number and a seed; half are mirrored.
 
     The shorter side is scaled to a random length first (ResNet, 3.4). A box that leaves the crop is
-    clipped, and counts if at least `min_share` of it is inside. A crop without any such box is
-    drawn again, some times.
+    clipped, and counts if at least `min_share` of it is inside, or it covers so much of the crop. A
+    crop without any such box is drawn again, some times.
 
     Args:
         split: images with boxes.
@@ -82,6 +82,8 @@ class BoxCrops(ShuffledImages):
             y, x = (int(generator.integers(0, s - side + 1)) for s in pixels.shape[:2])
             window = torch.tensor([[x, y, x + side, y + side]], dtype=torch.float32)
             share = inside(scaled, window)[:, 0]
+            # or it fills the crop: larger objects would hardly ever be learnt
+            share = torch.maximum(share, inside(window, scaled)[0])
             if (share >= self.min_share).any():
                 break
         boxes = (scaled - window[:, :2].repeat(1, 2)).clamp(0, side)

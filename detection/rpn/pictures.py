@@ -26,7 +26,7 @@ BOXES = 12  # of the highest scores, in a picture
 def rpn_sections(
     rpn: "PerClassRPN", data: DataModule, rcnn: "RPNWithRCNN | None" = None
 ) -> list[Section]:
-    """The steps of some test images: anchors, boxes of the first guess, what they come to.
+    """The steps of some test images: anchors, boxes of the true class, what they come to.
 
     Args:
         rpn: makes boxes of anchors.
@@ -54,7 +54,7 @@ def steps_of(
     """The pictures of one image."""
     scale = pixels.shape[1] / sample.size[1]
     reading = rpn.read(sample)
-    label = reading.classes[:1]
+    label = sample.target["label"][None].to(reading.classes.device)
     name = names[int(label)]
     candidates = reading.candidates(label)
     truth = [
@@ -64,10 +64,10 @@ def steps_of(
         Shown(sample.image_id, draw_outlines(pixels, anchors_of(rpn, sample), scale),
               f"{sample.image_id}: the anchors of the middle cell of the last scale, and its view"),
         Shown(sample.image_id, draw_outlines(pixels, [*best_of(candidates), *truth], scale),
-              f"{name}: the {BOXES} boxes of highest score; dashed the truth"),
+              f"{name}, the true class: the {BOXES} boxes of highest score; dashed the truth"),
     ]  # fmt: skip
     if rcnn is not None:
-        before = rcnn.chosen(candidates)
+        before = rcnn.chosen(candidates, sample)
         candidates = rcnn.update(sample.image, before)
         shown.append(
             Shown(sample.image_id, draw_outlines(pixels, [*best_of(candidates), *truth], scale),

@@ -17,6 +17,7 @@ from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.localization.images_stage import ImagesStage
 from detection.localization.training_views import ViewedImage, ViewsOptions, training_views
+from detection.localization.views import ScaledViews
 from detection.rpn.anchor_loss import AnchorOptions, anchor_losses, sample_anchors
 from detection.rpn.proposals import RPNSearch
 from detection.runtime.distributed import is_first_process
@@ -95,12 +96,13 @@ class ProposalStage(ImagesStage):
         if not (backbone.pretrained or options.backpropagate):
             raise UserError(
                 "the convolutions are random and do not learn: give backbone.weights=, or set "
-                "model.stages.propose.backpropagate=true"
+                "proposals.training.backpropagate=true"
             )
         if is_first_process():
             taken = "those of backbone.weights" if backbone.pretrained else "random"
             log.info("proposals are learnt; the network's features start as %s", taken)
         images = training_views(data, rows, backbone, 1, options)
+        check_anchors(model.search, options)
         super().__init__(model, data, evaluator, seed, images=images, options=options)  # type: ignore[arg-type]
         self.store = images.store
 
@@ -149,3 +151,18 @@ class ProposalStage(ImagesStage):
         self.log("propose/score_loss", of_scores, prog_bar=True, batch_size=len(batch))
         self.log("propose/box_loss", of_boxes, prog_bar=True, batch_size=len(batch))
         return self.check_finite(of_scores + options.box_weight * of_boxes, self.names(batch))
+
+
+def check_anchors(rpn: RPNSearch, options: ProposalOptions) -> None:
+    """Check that there are anchors to learn.
+
+    Raises:
+        UserError: all leave the smallest scale of an image, and those that do are left out.
+    """
+    least = min(ScaledViews.shorter(size) for size in options.sizes)
+    smallest = min(rpn.anchors.sizes_px)
+    if not options.cross_boundary and smallest > least:
+        raise UserError(
+            f"proposals.search.anchors.sizes_px={list(rpn.anchors.sizes_px)}: every anchor leaves "
+            f"an image of {least} pixels: give smaller ones, or a larger proposals.search.sizes"
+        )

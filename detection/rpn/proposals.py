@@ -1,6 +1,5 @@
 """A region proposal network as a detector's source of proposals (Ren et al. 2015, section 3)."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -16,7 +15,7 @@ from detection.data.samples import as_image
 from detection.errors import UserError
 from detection.localization.views import ScaledViews
 from detection.rpn.anchors import Anchors
-from detection.rpn.head import RPNHead
+from detection.rpn.head import RPNHead, weights_digest
 
 
 class RPNSearch(nn.Module):
@@ -27,7 +26,7 @@ class RPNSearch(nn.Module):
         anchors: about every cell.
         hidden: see `RPNHead` (3.1: 512 for VGG-16).
         sizes: scales at which an image is looked at, see `ScaledViews`.
-        max_candidates: boxes of a scale that go into suppression, the best.
+        max_candidates: boxes of a scale that go into suppression, the best, small ones among them.
         max_iou: of two boxes that overlap more, the lower is left out.
         max_boxes: kept after that.
         min_side_px: boxes with a shorter side are dropped, in pixels of the image; those of less
@@ -41,7 +40,7 @@ class RPNSearch(nn.Module):
     is_network: ClassVar[bool] = True
     notice: ClassVar[str] = ""
     hint: ClassVar[str] = (
-        "a longer training (model.stages.propose.epochs), smaller or larger anchors "
+        "a longer training (proposals.training.epochs), smaller or larger anchors "
         "(proposals.search.anchors.sizes_px), or another scale of the image "
         "(proposals.search.sizes)"
     )
@@ -79,13 +78,9 @@ class RPNSearch(nn.Module):
 
     def identity(self) -> str:
         """See `ProposalSource.identity`."""
-        # of the weights' bytes: a sum would depend on how many threads add
-        digest = hashlib.sha256()
-        for value in self.state_dict().values():
-            digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
         parts = (self.views.settings(), self.anchors, self.max_candidates, self.select,
                  self.min_side_px)  # fmt: skip
-        return f"RPN {digest.hexdigest()} {parts!r}"
+        return f"RPN {weights_digest(self)} {parts!r}"
 
     def maps(self, view: Tensor) -> Tensor:
         """(1, C, h, w) of a (3, H, W) image."""

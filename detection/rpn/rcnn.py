@@ -19,6 +19,7 @@ from detection.report.page import Section
 from detection.rpn.head import OUTPUT_STD
 from detection.rpn.pictures import rpn_sections
 from detection.rpn.rpn import PerClassRPN
+from detection.training.model import check_numbers
 
 SCORES, BOXES = "scores", "boxes"
 BOX_STD = 0.001  # of fresh weights (fast-rcnn: bbox_pred in train.prototxt)
@@ -102,12 +103,20 @@ class RPNWithRCNN(Localizer):
     @torch.no_grad()
     def propose(self, sample: Sample, labels: Tensor) -> Detections:
         """The RPN's best boxes of classes (k,), best first."""
-        return self.chosen(self.rpn.read(sample).candidates(labels))
+        return self.chosen(self.rpn.read(sample).candidates(labels), sample)
 
-    def chosen(self, candidates: Detections) -> Detections:
-        """The best of the RPN's boxes; those that clipping left without area cannot be warped."""
-        sides = (candidates["boxes"][:, 2:] - candidates["boxes"][:, :2]).amin(dim=1)
-        return self.select({key: value[sides >= 1] for key, value in candidates.items()})
+    def chosen(self, candidates: Detections, sample: Sample) -> Detections:
+        """The best of the RPN's boxes; those that clipping left without area are a pixel wide.
+
+        Raises:
+            TrainingError: they are not numbers.
+        """
+        boxes = candidates["boxes"]
+        check_numbers(sample.image_id, boxes, candidates["scores"])
+        far = boxes.new_tensor([sample.size[1], sample.size[0]])
+        low = torch.minimum(boxes[:, :2], far - 1)
+        boxes = torch.cat([low, torch.maximum(boxes[:, 2:], low + 1)], dim=1)
+        return self.select({**candidates, "boxes": boxes})
 
     @torch.no_grad()
     def read(self, sample: Sample) -> Reading:
@@ -115,7 +124,7 @@ class RPNWithRCNN(Localizer):
         reading = self.rpn.read(sample)
 
         def candidates(labels: Tensor) -> Detections:
-            return self.update(sample.image, self.chosen(reading.candidates(labels)))
+            return self.update(sample.image, self.chosen(reading.candidates(labels), sample))
 
         return Reading(reading.scores, reading.classes, candidates)
 

@@ -1,7 +1,5 @@
 """Training of the R-CNN on the RPN's boxes: regions of many images in each batch (appendix C)."""
 
-import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +21,7 @@ from detection.disk.images import ImageCache
 from detection.evaluation.evaluator import Evaluator
 from detection.localization.images_stage import rows_with_boxes
 from detection.matching import Matcher
+from detection.rpn.head import weights_digest
 from detection.rpn.rcnn import RPNWithRCNN
 from detection.rpn.training import RPNOptions, RPNStage
 from detection.runtime.progress import progress
@@ -33,8 +32,6 @@ from detection.training.schedules import (
     step_decay,
 )
 from detection.training.stage import Stage, mixed
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +166,11 @@ class RCNNStage(Stage):
 
     def proposals(self) -> RaggedArray:
         """The RPN's best boxes of the true class of each training image with boxes, on disk."""
-        # of their bytes: a sum would depend on how many threads add
-        weights = hashlib.sha256()
-        for value in self.model.rpn.state_dict().values():
-            weights.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
-        settings = (self.model.select, self.model.rpn.views.settings(), self.model.rpn.anchors)
+        model, rpn = self.model, self.model.rpn
+        settings = (model.select, rpn.views.settings(), rpn.anchors, rpn.max_candidates,
+                    rpn.precision)  # fmt: skip
         files = [self.split.path(int(row)) for row in self.rows]
-        name = f"{self.data.name}-rpn-{fingerprint(weights.hexdigest(), settings, files=files)}"
+        name = f"{self.data.name}-rpn-{fingerprint(weights_digest(rpn), settings, files=files)}"
         folder, about = self.data.cache / "proposals" / name, {"settings": repr(settings)}
         return computed(folder, about, len(self.rows), self.find, width=4)
 

@@ -30,8 +30,8 @@ class RPNOptions(AnchorOptions, ImagesOptions):
     Attributes:
         shorter_px: range of the shorter side that images are scaled to before they are cropped
             (ResNet, 3.4).
-        min_share: a box that leaves the crop is clipped, and learnt if so much of it is inside;
-            anchors on other boxes are no background. Ours.
+        min_share: a box that leaves the crop is clipped, and learnt if so much of it is inside, or
+            it covers so much of the crop; anchors on other boxes are no background. Ours.
         cross_boundary: see `AnchorOptions`; Faster R-CNN leaves them out, whose objects are small
             beside its images. Ours, for objects here fill the crop.
         anchors_per_image: appendix C.
@@ -101,9 +101,12 @@ class RPNStage(ImagesStage):
         self.side_px = side
 
     def learns(self) -> Sequence[nn.Module]:
-        """The two outputs, or the classifier under them too."""
-        model = self.model
-        return [model.head, *([model.classifier] if self.options.backpropagate else [])]
+        """The two outputs, or what stands under them too: the classifier, if it has a loss."""
+        model, options = self.model, self.options
+        if not options.backpropagate:
+            return [model.head]
+        classifier = model.classifier
+        return [model.head, classifier if options.class_weight else classifier.features.backbone]
 
     def training_step(self, batch: list[BoxCrop], batch_idx: int) -> Tensor:
         """Logistic loss of the sampled anchors and smooth ℓ1 of those on objects."""

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from detection.backbones.head import Head
-from detection.config.plain import plain
+from detection.config.plain import plain, without_model
 from detection.disk.checkpoints import Checkpoint, read_checkpoint, restore_model
 from detection.errors import UserError
 from detection.runs.measure import Measured, measure
@@ -34,7 +34,7 @@ def evaluate(cfg: DictConfig) -> float:
     Raises:
         UserError: checkpoints of different classes, or a mistake in the config or the data.
     """
-    config = plain(cfg)
+    config = plain(without_model(cfg))
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     begin(config, run_dir)
     names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
@@ -172,7 +172,8 @@ def restore_all(
     for content in contents:
         tree = changes.applied(content["model"])
         if precision:
-            tree = {**tree, "precision": precision}
+            inner = {"rpn": {**tree["rpn"], "precision": precision}} if "rpn" in tree else {}
+            tree = {**tree, "precision": precision, **inner}
         model = restore_model({**content, "model": tree})
         if svd_rank is not None:
             factor(model, svd_rank)

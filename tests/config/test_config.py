@@ -100,6 +100,26 @@ def test_options_are_the_papers_in_code_as_in_configs(model, stage):
             assert said(getattr(ours, field.name)) == said(getattr(theirs, field.name)), field.name
 
 
+def test_an_rpns_training_is_the_papers_in_code_as_in_its_config():
+    words = ("model=sppnet", "data=voc07", "proposals=rpn")
+    ours = build(plain(composed(*words))["proposals"]["training"])
+    for field in fields(ours):
+        assert said(getattr(ours, field.name)) == said(getattr(type(ours)(), field.name)), field
+
+
+@pytest.mark.parametrize("data", [c for c in CHOICES if c.startswith("data=")])
+def test_a_test_may_be_on_any_data(data):
+    composed("ckpt=x", data, "data.root=x", name="evaluate")
+
+
+def test_a_test_takes_the_model_of_its_checkpoint(tmp_path):
+    """Some data choose a model for training; a person may not."""
+    words = ("ckpt=nowhere", "data=image_folder", f"data.root={tmp_path}", f"run_dir={tmp_path}/r")
+    assert "there is no model at nowhere" in run(*words, script="evaluate.py").stderr
+    done = run(*words, "model.side_px=9", script="evaluate.py")
+    assert "model.side_px=9 means nothing here: ckpt= brings the model" in done.stderr
+
+
 def said(value):
     """A value that can be compared."""
     if isinstance(value, partial):
@@ -123,8 +143,8 @@ def test_defaults_of_models_are_the_papers_too(model):
                 assert said(default) == value, name
 
 
-def run(*words):
-    command = [sys.executable, "train.py", *words]
+def run(*words, script="train.py"):
+    command = [sys.executable, script, *words]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
@@ -208,21 +228,22 @@ def test_null_switches_a_stage_off_but_not_a_number():
 
 
 def test_run_dir_of_another_config_is_refused(tmp_path):
-    old = {"seed": 1, "model": {"layer": "fc6"}, "trainer": {"devices": 1}}
+    trainer = {"devices": 1, "accumulate_grad_batches": 1}
+    old = {"seed": 1, "model": {"layer": "fc6"}, "trainer": trainer}
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(old)))
     check_same_config(tmp_path, {**old, "model": {"layer": "fc7"}})  # it failed before any stage
     (tmp_path / "stages" / "1_pretrain").mkdir(parents=True)
-    check_same_config(tmp_path, {**old, "trainer": {"devices": 2}})
+    check_same_config(tmp_path, {**old, "trainer": {**trainer, "devices": 2}})
     with pytest.raises(UserError, match=r"model\.layer: 'fc6' there, 'fc7' now"):
         check_same_config(tmp_path, {**old, "model": {"layer": "fc7"}})
     check_same_config(tmp_path, {**old, "views": "ten"})  # the test is made anew
     older = {**old, "data": {"processes": 2}}
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(older)))
     check_same_config(tmp_path, {**old, "data": {"threads": 8}})
-    precise = {**old, "trainer": {"devices": 1, "precision": "bf16-mixed"}}
+    precise = {**old, "trainer": {**trainer, "precision": "bf16-mixed"}}
     with pytest.raises(UserError, match=r"trainer\.precision: None there, 'bf16-mixed' now"):
         check_same_config(tmp_path, precise)
-    clipped = {**old, "trainer": {"devices": 1, "gradient_clip_val": 1}}
+    clipped = {**old, "trainer": {**trainer, "gradient_clip_val": 1}}
     with pytest.raises(UserError, match=r"trainer\.gradient_clip_val"):
         check_same_config(tmp_path, clipped)
     with pytest.raises(UserError, match="views: None there, 'ten' now"):  # that of a split is not

@@ -1,5 +1,6 @@
 """An RPN as a source of proposals: its boxes, its training, and a detector that stands on it."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from detection.errors import UserError
 from detection.evaluation.detection import DetectionEvaluator
 from detection.proposals.recall import ProposalRecall
 from detection.regions.detector import RegionDetector
+from detection.rpn.anchor_loss import AnchorOptions, anchor_losses, sample_anchors
 from detection.rpn.anchors import Anchors
 from detection.rpn.proposal_training import ProposalOptions
 from detection.rpn.proposals import RPNSearch
@@ -124,8 +126,7 @@ def test_it_learns_where_objects_are(data, tmp_path):
     assert learnt.at(0.5) > by_chance.at(0.5) + 0.3
 
 
-def test_anchors_are_learnt_on_mirrored_objects_too(data, tmp_path):
-    """A step's loss is zero where the network says each object's own anchors and codes."""
+def test_a_mirrored_images_objects_are_mirrored(data):
     model = detector(data)
     stage = OPTIONS.stage(model, data, DetectionEvaluator(), 0)
     for seed in (2, 3):  # as it is, and mirrored
@@ -157,6 +158,22 @@ def trained_detector(data, seed):
     torch.nn.init.normal_(model.search.head.score.weight)
     trained(model.search)
     return model.eval()
+
+
+def test_an_image_without_an_anchor_has_no_loss(data):
+    """All leave it, and those are left out."""
+    sampled = sample_anchors(
+        torch.tensor([[-5.0, 0, 50, 50]]), torch.tensor([[0.0, 0, 9, 9]]), torch.zeros(0, 4),
+        (40, 40), AnchorOptions(), np.random.default_rng(0),
+    )  # fmt: skip
+    assert len(sampled.anchor) == 0
+    head = make().head
+    rows, labels = torch.zeros(0, 32), torch.zeros(0, dtype=torch.long)
+    losses = anchor_losses(head, rows, labels, [sampled], AnchorOptions())
+    assert [float(loss) for loss in losses] == [0, 0]
+    options = replace(OPTIONS, cross_boundary=False)
+    with pytest.raises(UserError, match="every anchor leaves an image of 72 pixels"):
+        options.stage(detector(data, anchors=Anchors([90, 100])), data, DetectionEvaluator(), 0)
 
 
 def test_what_cannot_be_learnt_is_refused(data):

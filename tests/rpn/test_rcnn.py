@@ -17,6 +17,7 @@ from detection.data.classification import ClassificationAnnotations
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.data.voc.localization import VOCLocalization
+from detection.errors import TrainingError
 from detection.evaluation.localization import LocalizationEvaluator
 from detection.localization.views import ScaledViews
 from detection.regions.warped_features import WarpedFeatures
@@ -121,15 +122,25 @@ def test_regions_come_from_many_images_and_know_their_objects(data, tmp_path):
     assert len(list((data.cache / "proposals").iterdir())) == len(folders) + 1
 
 
-def test_boxes_that_clipping_left_without_area_are_no_regions():
-    """An anchor that is moved off the image is a line on its border."""
+def test_boxes_that_clipping_left_without_area_can_be_warped():
+    """Anchors that are moved off the image are lines on its border; each class has a box still."""
     model = make()
     torch.nn.init.zeros_(model.rpn.head.box.weight)
-    with torch.no_grad():
-        model.rpn.head.box.bias.view(-1, 4)[0] = torch.tensor([9.0, 0, 0, 0])  # of one shape
-    proposed = model.propose(model.transform(IMAGE), torch.tensor([0]))["boxes"]
-    assert len(proposed) > 0
-    assert (proposed[:, 2:] - proposed[:, :2]).min() >= 1
+    for away in (30.0, -30.0):
+        with torch.no_grad():
+            model.rpn.head.box.bias.view(-1, 4)[:] = torch.tensor([away, away, 0, 0])
+        proposed = model.propose(model.transform(IMAGE), torch.tensor([0, 1]))
+        boxes = proposed["boxes"]
+        assert set(proposed["labels"].tolist()) == {0, 1}
+        assert (boxes[:, 2:] - boxes[:, :2]).min() >= 1
+        height, width = IMAGE.size
+        assert boxes.min() >= 0
+        assert (boxes <= torch.tensor([width, height] * 2)).all()
+        (prediction,) = model.predict([model.transform(IMAGE)])
+        assert len(prediction["boxes"]) == 2
+    torch.nn.init.constant_(model.rpn.head.box.bias, float("nan"))
+    with pytest.raises(TrainingError, match="are not numbers"):
+        model.propose(model.transform(IMAGE), torch.tensor([0]))
 
 
 def test_a_report_shows_boxes_before_and_after(data):

@@ -125,7 +125,13 @@ def test_boxes_of_a_crop_lie_on_their_objects(data, seed):
     crop = crops[5, seed]
     assert crop.image.shape == (3, 64, 64)
     boxes = torch.cat([crop.boxes, crop.hidden])
-    assert len(crop.boxes) == 1 or len(crop.hidden) <= 1
+    # one object: shown where the crop sees enough of it, or it fills so much of the crop
+    whole = split.target(crop.index)["boxes"][0]
+    pixels = np.prod((whole[2:] - whole[:2]).numpy())
+    assert len(crop.boxes) + len(crop.hidden) <= 1
+    if len(crop.boxes):
+        seen = float(torch.prod(crop.boxes[0, 2:] - crop.boxes[0, :2]))
+        assert seen >= 0.4 * min(pixels * (64 / 100) ** 2, 64**2)
     name = data.class_names[crop.label]
     colour = torch.tensor(COLOURS[name]).view(3, 1, 1)
     painted = ((crop.image.int() - colour).abs().sum(dim=0) < 60).nonzero()
@@ -196,6 +202,17 @@ def test_a_class_without_boxes_is_told(data, caplog):
     caplog.clear()
     rows_with_boxes(data)
     assert "guesses" not in caplog.text
+
+
+def test_a_classifier_without_a_loss_does_not_learn(data):
+    """Its outputs would wait for gradients that never come, on several processes for ever."""
+    for weight in (0.0, 1.0):
+        model = make()
+        options = RPNOptions(shorter_px=(64, 80), class_weight=weight)
+        options.stage(model, data, LocalizationEvaluator(), 0).configure_model()
+        free = [p.requires_grad for p in model.classifier.head.parameters()]
+        assert all(p.requires_grad for p in model.classifier.features.backbone.conv.parameters())
+        assert all(free) == any(free) == (weight > 0)
 
 
 def test_crops_must_fit(data):
