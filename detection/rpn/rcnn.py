@@ -100,6 +100,10 @@ class RPNWithRCNN(Localizer):
         """See `Localizer.name_classes`: whoever names the RPN's."""
         return self.rpn.name_classes(batch)
 
+    def interface(self) -> dict[str, object]:
+        """The RPN's: it looks, and asks who names the classes."""
+        return self.rpn.interface()
+
     @torch.no_grad()
     def propose(self, sample: Sample, labels: Tensor) -> Detections:
         """The RPN's best boxes of classes (k,), best first."""

@@ -69,6 +69,8 @@ RCNN = [
     "model.stages.rcnn.length={steps_per_image: 0, min_steps: 6, steps_per_epoch: 2}",
 ]
 RCNN = [w for w in RCNN if not w.startswith(("model.grid", "model.side_px"))]
+RPN = [w for w in RCNN if "rcnn" not in w and not w.startswith(("model.r", "model.proposals"))]
+RPN.append("model=rpn")
 
 
 @pytest.fixture(scope="module")
@@ -128,20 +130,32 @@ def test_several_processes_equal_one_where_an_image_is_left_over(
     assert {k: v for k, v in figures(split).items() if k.startswith("test/")} == pytest.approx(one)
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(paths, tmp_path):
-    """One window an image, so that a mean of means is the mean: the same weights."""
-    common = [
-        *LOCALIZER, *paths, "model.stages.classify=null", "model.stages.regress.dropout=0",
-        "model.stages.regress.windows_per_image=1", "model.stages.regress.min_steps=0",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "batch_size", "weight"),
+    [
+        (
+            [*LOCALIZER, "model.stages.regress.dropout=0",
+             "model.stages.regress.windows_per_image=1"],
+            "model.stages.regress.batch_size", "regressor.outputs.boxes.weight",
+        ),
+        pytest.param(
+            [*RPN, "model.anchors.sizes_px=[16,32]", "model.hidden=16", "model.stages.rpn.epochs=4",
+             "model.stages.rpn.min_steps=0", "model.stages.rpn.shorter_px=[64,80]"],
+            "model.stages.rpn.batch_size", "head.box.weight", marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_two_processes_train_as_one_with_twice_the_batch(
+    words, batch_size, weight, paths, tmp_path
+):
+    """One window an image, or as many anchors of each, so that a mean of means is the mean."""
+    common = [*words, *paths, "model.stages.classify=null"]
     weights = []
     for devices, batch in ((1, 4), (2, 2)):
         folder = tmp_path / str(devices)
         ddp = ["trainer=ddp_cpu", f"trainer.devices={devices}"] if devices > 1 else []
-        run("train.py", *common, *ddp, f"model.stages.regress.batch_size={batch}",
-            f"run_dir={folder}")  # fmt: skip
-        state = torch.load(folder / "model.ckpt", weights_only=True)["state_dict"]
-        weights.append(state["regressor.outputs.boxes.weight"])
+        run("train.py", *common, *ddp, f"{batch_size}={batch}", f"run_dir={folder}")
+        weights.append(torch.load(folder / "model.ckpt", weights_only=True)["state_dict"][weight])
     torch.testing.assert_close(weights[0], weights[1], atol=1e-4, rtol=1e-2)
 
 
