@@ -257,6 +257,7 @@ class Detector(RegionDetector):
     def __init__(self, published_boxes):
         torch.nn.Module.__init__(self)
         self.published_boxes, self.search = published_boxes, SelectiveSearch()
+        self.prepared = ""
         self.features = SimpleNamespace(advice=lambda shares: "")
 
 

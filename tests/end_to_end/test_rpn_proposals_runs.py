@@ -5,6 +5,8 @@ import shutil
 import pytest
 from commands import TINY, figures, kill_when, run
 
+pytestmark = pytest.mark.slow  # a run on a pretended accelerator is not
+
 WORDS = [
     *(word for word in TINY if not word.startswith("proposals.")),
     "proposals=rpn",
@@ -43,7 +45,6 @@ def test_evaluation_has_the_same_figures(finished, paths, tmp_path):
         assert again[key] == before[key], key
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sign", ["stages/1_propose/last.ckpt", "stages/3_finetune"])
 def test_killed_and_started_again_it_ends_with_the_same_figures(sign, finished, paths, tmp_path):
     folder = tmp_path / "killed"
@@ -53,7 +54,6 @@ def test_killed_and_started_again_it_ends_with_the_same_figures(sign, finished, 
     assert figures(folder) == figures(finished)
 
 
-@pytest.mark.slow
 def test_two_processes_propose_the_same(finished, paths, tmp_path):
     """From the same network: one of them finds the boxes, both look at them."""
     folder = tmp_path / "two"

@@ -155,6 +155,7 @@ def test_rates_of_the_prototxt(data):
     detector = make(data.num_classes)
     learner = stage(detector, data)
     learner.configure_model()
+    learner._trainer = SimpleNamespace(accumulate_grad_batches=1)
     (optimizer,), _ = learner.configure_optimizers()
     groups = optimizer.param_groups
     assert [g["lr"] for g in groups] == pytest.approx([1e-3, 2e-3, 1e-2, 2e-2])
