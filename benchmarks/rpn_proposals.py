@@ -17,7 +17,7 @@ from detection.combine.nms import NMS
 from detection.config.plain import CONF, plain
 from detection.disk.checkpoints import read_checkpoint, restore_model
 from detection.disk.images import read_image
-from detection.matching import Matcher
+from detection.proposals.recall import ProposalRecall
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.source import ProposalSource
 from detection.runs.train import build_data
@@ -35,11 +35,7 @@ def main() -> None:
     data, _ = build_data(config["data"])
     data.setup("test")
     split = data.split("test")
-    images = [read_image(path) for path in split.paths]
-    objects = []
-    for index in range(len(split)):
-        gt = split.gt(index)
-        objects.append(gt.boxes[~gt.difficult])
+    images = [read_image(split.path(index)) for index in split.searched]
     torch.set_num_threads(1)
     sources: dict[str, ProposalSource] = {
         "selective search, fast": SelectiveSearch(),
@@ -49,20 +45,17 @@ def main() -> None:
     for name, search in sources.items():
         search(images[0])  # what is compiled or set up once
         start = time.perf_counter()
-        found = [torch.from_numpy(search(image)) for image in images]
+        found = [search(image) for image in images]
         seconds = (time.perf_counter() - start) / len(images)
-        boxes = sum(len(some) for some in found) / len(images)
+        count = sum(len(boxes) for boxes in found) / len(images)
         print(
-            f"{name}: {seconds:.3f} s an image, {boxes:.0f} boxes, {boxes / seconds:.0f} a second"
+            f"{name}: {seconds:.3f} s an image, {count:.0f} boxes, {count / seconds:.0f} a second"
         )
-        for count in COUNTS:
-            best = torch.cat(
-                [Matcher()(gt, some[:count]).iou for gt, some in zip(objects, found, strict=True)]
-            )
-            shares = ", ".join(
-                f"{100 * (best >= iou).float().mean():.1f} % at {iou}" for iou in IOUS
-            )
-            print(f"  recall of the first {count}: {shares}")
+        for most in COUNTS:
+            split.store = [boxes[:most] for boxes in found]
+            recall = ProposalRecall.of(split)
+            shares = ", ".join(f"{100 * recall.at(iou):.1f} % at {iou}" for iou in IOUS)
+            print(f"  recall of the first {most}: {shares}")
 
 
 if __name__ == "__main__":
