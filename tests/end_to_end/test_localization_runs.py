@@ -102,9 +102,9 @@ def test_a_run_leaves_errors_predictions_and_the_papers_figures(localized):
     [
         pytest.param(LOCALIZER, "stages/1_classify/last.ckpt", marks=pytest.mark.slow),
         (LOCALIZER, "stages/2_regress/last.ckpt"),
-        (DETECTOR, "stages/1_detect/last.ckpt"),
+        pytest.param(DETECTOR, "stages/1_detect/last.ckpt", marks=pytest.mark.slow),
         pytest.param(RCNN, "stages/2_rpn/last.ckpt", marks=pytest.mark.slow),
-        (RCNN, "stages/3_rcnn/last.ckpt"),
+        pytest.param(RCNN, "stages/3_rcnn/last.ckpt", marks=pytest.mark.slow),
     ],
 )
 def test_killed_in_a_stage_it_ends_with_the_same_figures(words, sign, localized, paths, tmp_path):

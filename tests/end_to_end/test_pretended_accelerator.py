@@ -15,12 +15,15 @@ TOOL = TEST_DATA.parent / "tools" / "fake_cuda.py"
 @pytest.mark.parametrize(
     "words",
     [
-        ["model=overfeat_localizer", "data=shapes_loc", "model.stages.regress.backpropagate=true"],
+        pytest.param(
+            ["model=overfeat_localizer", "data=shapes_loc",
+             "model.stages.regress.backpropagate=true"], marks=pytest.mark.slow,
+        ),
         ["model=overfeat_detector", "data=shapes"],
         ["model=rpn_rcnn", "data=shapes_loc"],
         ["model=sppnet", "data=shapes", "proposals=rpn", "proposals.search.sizes=[96]"],
     ],
-)
+)  # fmt: skip
 def test_no_two_devices_meet(words, paths, tmp_path):
     if not TOOL.is_file():
         pytest.skip(f"{TOOL} is missing: tools stand beside the folder of DETECTION_TEST_DATA")
