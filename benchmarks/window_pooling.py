@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torchvision.ops import roi_pool
 
 from benchmarks.timing import compare
+from detection.backbones.windows import pool_windows
 from detection.runtime.memory import keep_freed_memory
-from detection.sppnet.windows import pool_windows
 
 LEVELS = (6, 3, 2, 1)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detection.backbones.backbone import Backbone
 from detection.backbones.head import LAYERS, FullyConnected, Head, softmax_output
+from detection.backbones.windows import average_windows, pool_windows
 from detection.classification.views import ViewSet, centre_view
 from detection.data.module import DataModule
 from detection.data.samples import Sample
@@ -38,6 +39,15 @@ class ImageFeatures(nn.Module):
         """fc6, which reads the features, and fc7; None where the classifier reads them."""
         return None
 
+    def windows(self, grid: Tensor, cells: Tensor) -> Tensor:
+        """What `forward` makes of some windows of a map, as if each were a map: (R, out_features).
+
+        Args:
+            grid: (h, w, C), the map, channels last.
+            cells: (R, 4) int64 xyxy, half-open, inside it and not empty.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how it reads windows")
+
 
 class GridFeatures(ImageFeatures):
     """The map pooled to the grid that fc6 was made for, at any input size.
@@ -65,6 +75,10 @@ class GridFeatures(ImageFeatures):
         """(B, C, h, w) → (B, C · grid²)."""
         return self.backbone.pool5(maps).flatten(1)
 
+    def windows(self, grid: Tensor, cells: Tensor) -> Tensor:
+        """See `ImageFeatures.windows`."""
+        return pool_windows(grid, cells, self.sides).transpose(1, 2).flatten(1)
+
 
 class AverageFeatures(ImageFeatures):
     """The map's mean, as GoogLeNet and ResNet take it; the classifier reads it."""
@@ -78,6 +92,10 @@ class AverageFeatures(ImageFeatures):
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) → (B, C)."""
         return maps.mean(dim=(2, 3))
+
+    def windows(self, grid: Tensor, cells: Tensor) -> Tensor:
+        """See `ImageFeatures.windows`."""
+        return average_windows(grid, cells)
 
 
 def published_features(backbone: Backbone) -> GridFeatures | AverageFeatures:

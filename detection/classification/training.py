@@ -18,7 +18,7 @@ from detection.backbones.backbone import Backbone
 from detection.classification.classifier import Classifier
 from detection.classification.views import centre_view
 from detection.data.classification import ClassificationSplit
-from detection.data.examples import Labelled, WholeImages
+from detection.data.examples import Examples, Labelled, WholeImages
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.data.transforms import CentreOrCornerCrop
@@ -56,7 +56,7 @@ class ClassificationOptions:
             the time of an epoch and suits a few hundred images.
     """
 
-    examples: WholeImages = WholeImages(CentreOrCornerCrop)
+    examples: Examples = WholeImages(CentreOrCornerCrop)
     sizes_px: Sequence[int] | None = None
     alternate: Literal["epoch", "step"] = "epoch"
     batch_size: int = 128
@@ -90,6 +90,7 @@ class ClassificationStage(Stage):
 
     name = "train"
     model: Classifier
+    knows_background = False
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class ClassificationStage(Stage):
         self.sizes_px = [backbone.input_px] if options.sizes_px is None else list(options.sizes_px)
         self.check(split)
         self.examples = options.examples.of(split, model.side_px, backbone.input_px)
-        crops = len(split) * options.examples.views
+        crops = len(self.examples) * self.examples.views
         self.parts = math.ceil(crops / options.crops_per_checkpoint)
         self.auxiliary = AuxiliaryClassifiers(backbone, model.num_classes, options.auxiliary_weight)
         self.val_views = centre_view()
@@ -124,6 +125,11 @@ class ClassificationStage(Stage):
         option = f"model.stages.{self.name}.sizes_px"
         if not self.sizes_px or min(self.sizes_px) < 1:
             raise UserError(f"{option} needs positive numbers")
+        if self.options.examples.has_background and not self.knows_background:
+            raise UserError(
+                f"model.stages.{self.name}.examples show background, for which stage {self.name} "
+                "has no output"
+            )
         features = self.model.features
         features.backbone.check_input(min(self.sizes_px), option, features.least_cells)
         if split.multi_label:
@@ -180,9 +186,9 @@ class ClassificationStage(Stage):
         loss = F.cross_entropy(logits, labels)
         if maps:
             loss = loss + self.auxiliary(maps, labels)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        self.log(f"{self.name}/loss", loss, prog_bar=True, batch_size=len(labels))
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        self.log("train/accuracy", accuracy, batch_size=len(labels))
+        self.log(f"{self.name}/accuracy", accuracy, batch_size=len(labels))
         return self.check_finite(loss, f"{len(labels)} images of {size} pixels a side")
 
     def classify(self, batch: list[Sample]) -> tuple[Tensor, Tensor]:

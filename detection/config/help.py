@@ -21,7 +21,10 @@ def list_groups(conf: Path = CONF) -> str:
         if folder.name == "experiment":
             lines.append("experiment: a row of a published table, PAPER/TABLE/ROW (files in conf/)")
             for paper in sorted(folder.iterdir()):
-                tables = (f"{t.name} ({len(rows(t))})" for t in sorted(paper.iterdir()))
+                tables = (
+                    f"{t.name} ({len(rows(t))})" if t.is_dir() else t.stem
+                    for t in sorted(paper.iterdir())
+                )  # fmt: skip
                 lines.append(f"  {paper.name}/: {', '.join(tables)}")
         else:
             names = sorted(p.stem for p in rows(folder))

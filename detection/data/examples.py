@@ -1,8 +1,9 @@
 """What a classifier is trained on: augmented crops of whole images."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import albumentations as A
 import cv2
@@ -23,6 +24,25 @@ Labelled: TypeAlias = tuple[Tensor, Tensor]
 """Crops (B, 3, S, S) uint8 and their labels (B,)."""
 
 
+class Examples(Protocol):
+    """What crops of a split a classifier learns from."""
+
+    @property
+    def has_background(self) -> bool:
+        """Whether some show no object; their label is -1."""
+        ...
+
+    def of(self, split: ClassificationSplit, side_px: int, input_px: int) -> "LabelledCrops":
+        """The crops of a split.
+
+        Args:
+            split: to train on; what a transform learns from images (`PCALighting`) is learnt here.
+            side_px: shorter side that images are scaled to.
+            input_px: side of the crops.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class WholeImages:
     """How crops are made of images whose shorter side was scaled.
@@ -38,6 +58,7 @@ class WholeImages:
     transforms: Sequence[Transform] = ()
     crops_per_image: int = 1
     mirror_too: bool = False
+    has_background: ClassVar[bool] = False
 
     @property
     def views(self) -> int:
@@ -45,13 +66,7 @@ class WholeImages:
         return self.crops_per_image * (2 if self.mirror_too else 1)
 
     def of(self, split: ClassificationSplit, side_px: int, input_px: int) -> "CroppedImages":
-        """The crops of a split.
-
-        Args:
-            split: to train on; what a transform learns from images (`PCALighting`) is learnt here.
-            side_px: shorter side that images are scaled to.
-            input_px: side of the crops.
-        """
+        """See `Examples.of`."""
         for transform in self.transforms:
             if isinstance(transform, PCALighting):
                 transform.learn_from(split)
@@ -59,14 +74,51 @@ class WholeImages:
         return CroppedImages(split, made, self, side_px)
 
 
-class CroppedImages(Dataset[Labelled]):
+class LabelledCrops(Dataset[Labelled]):
+    """Crops by a number and a seed: a subclass says of what.
+
+    Attributes:
+        views: crops that each number stands for.
+    """
+
+    views: int = 1
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, number_and_seed: tuple[int, int]) -> Labelled: ...
+
+    def loader(
+        self, batch_size: int, seed: int, num_workers: int, part: tuple[int, int] = (0, 1)
+    ) -> DataLoader[Labelled]:
+        """All crops in random order: one epoch, all by the seed.
+
+        Args:
+            batch_size: crops in a batch, for each process; those of an image stay together, so
+                it is the nearest multiple of their number.
+            seed: the same for all processes.
+            num_workers: processes that decode images.
+            part: its number, and how many there are: only the batches of a part of the epoch.
+        """
+        images = max(1, round(batch_size / self.views))
+        return DataLoader(
+            self,
+            batch_sampler=ShuffledBatches(len(self), images, seed, (rank(), world_size()), part),
+            num_workers=num_workers,
+            collate_fn=_join,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+class CroppedImages(LabelledCrops):
     """Crops of an image, by its number and a seed; then their mirror images."""
 
     def __init__(
         self, split: ClassificationSplit, transform: Transform, options: WholeImages, side_px: int
     ) -> None:
         self.split, self.transform, self.options = split, transform, options
-        self.side_px = side_px
+        self.side_px, self.views = side_px, options.views
         self.scale = A.SmallestMaxSize(side_px, interpolation=cv2.INTER_LINEAR)
 
     def __len__(self) -> int:
@@ -81,27 +133,6 @@ class CroppedImages(Dataset[Labelled]):
         if self.options.mirror_too:
             images = torch.cat([images, images.flip(-1)])
         return images, self.split.target(number)["label"].expand(len(images))
-
-    def loader(
-        self, batch_size: int, seed: int, num_workers: int, part: tuple[int, int] = (0, 1)
-    ) -> DataLoader[Labelled]:
-        """Crops of all images in random order: one epoch, all by the seed.
-
-        Args:
-            batch_size: crops in a batch, for each process; those of an image stay together, so
-                it is the nearest multiple of their number.
-            seed: the same for all processes.
-            num_workers: processes that decode images.
-            part: its number, and how many there are: only the batches of a part of the epoch.
-        """
-        images = max(1, round(batch_size / self.options.views))
-        return DataLoader(
-            self,
-            batch_sampler=ShuffledBatches(len(self), images, seed, (rank(), world_size()), part),
-            num_workers=num_workers,
-            collate_fn=_join,
-            pin_memory=torch.cuda.is_available(),
-        )
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -140,7 +171,7 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         if steps < count:
             raise UserError(
                 f"an epoch of {steps} batches has no {count} parts: raise "
-                "model.stages.train.crops_per_checkpoint"
+                "crops_per_checkpoint of the stage"
             )
         self.steps = range(steps * number // count, steps * (number + 1) // count)
 

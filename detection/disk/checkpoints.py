@@ -1,6 +1,7 @@
 """A whole model in one file: weights, class names, and how to build it; plain values only."""
 
 import errno
+import hashlib
 import os
 import pickle
 import shutil
@@ -146,3 +147,14 @@ def load_weights(model: nn.Module, content: Checkpoint) -> None:
             f"the checkpoint's weights do not fit this model (it was trained on "
             f"{len(content['class_names'])} classes: {names}): {str(error).splitlines()[1].strip()}"
         ) from None
+
+
+def weights_digest(network: nn.Module) -> str:
+    """A name for what a network has learnt, of its weights' bytes.
+
+    (A sum would depend on how many threads add.)
+    """
+    digest = hashlib.sha256()
+    for value in network.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()

@@ -12,7 +12,7 @@ from detection.data.module import DataModule
 from detection.data.samples import Sample, Transform
 from detection.disk.checkpoints import Checkpoint, read_checkpoint, restore_model
 from detection.errors import UserError
-from detection.localization.views import ScaledViews, SideBySide
+from detection.localization.views import LocalizerViews, SideBySide
 from detection.training.ensemble import as_one
 from detection.training.model import Model, Prediction, check_numbers
 
@@ -59,7 +59,7 @@ class Localizer(Model):
     def __init__(
         self,
         num_classes: int,
-        views: ScaledViews,
+        views: LocalizerViews,
         *,
         top_k: int = 5,
         combine: Combination,
@@ -96,14 +96,17 @@ class Localizer(Model):
         """What is seen in an image, from the first kind of its views."""
         raise TypeError(f"{type(self).__name__} does not say how it reads an image")
 
+    @property
+    def namer(self) -> Model | None:
+        """The classifier that names the classes; None: what was read does."""
+        return self._namer[0] if self._namer else None
+
     # The contract of a model
 
     @property
     def transform(self) -> Transform:
         """Its views, and those of the classifier that names the classes."""
-        for namer in self._namer:
-            return SideBySide(self.views, namer.transform)
-        return self.views
+        return SideBySide(self.views, self.namer.transform) if self.namer else self.views
 
     def prepare(self, data: DataModule) -> None:
         """Check that the classifiers are for the data's classes.
@@ -127,17 +130,22 @@ class Localizer(Model):
         The first says who else names the classes, and how boxes are combined.
         """
         localizers = [member for member in members if isinstance(member, Localizer)]  # all are
-        return [
-            self.locate([member.read(sample) for member in localizers], scores, sample)
-            for sample, scores in zip(batch, self.name_classes(batch), strict=True)
-        ]
+        # classes= names the same for all; else each member's own classifier has a voice
+        naming = [self] if self.named_by else localizers
+        named = zip(*(member.name_classes(batch) for member in naming), strict=True)
+        found = []
+        for sample, voices in zip(batch, named, strict=True):
+            scores = [voice for voice in voices if voice is not None]
+            mean = torch.stack(scores).mean(dim=0) if scores else None
+            found.append(self.locate([m.read(sample) for m in localizers], mean, sample))
+        return found
 
     def name_classes(self, batch: Sequence[Sample]) -> list[Tensor | None]:
-        """(C,) scores of the classes of each image by other classifiers; None without any."""
+        """(C,) scores of the classes of each image by `namer`; None without any."""
+        if self.namer is None:
+            return [None] * len(batch)
         theirs = [replace(sample, views=sample.views[1:]) for sample in batch]
-        for namer in self._namer:
-            return [prediction["scores"] for prediction in namer.predict(theirs)]
-        return [None] * len(batch)
+        return [prediction["scores"] for prediction in self.namer.predict(theirs)]
 
     def locate(
         self, readings: Sequence[Reading], named: Tensor | None, sample: Sample
@@ -146,7 +154,7 @@ class Localizer(Model):
 
         Args:
             readings: of this localiser, or of several of an ensemble.
-            named: (C,) scores of the classes by other classifiers; None: by the readings.
+            named: (C,) scores of the classes by `namer`; None: by the readings.
             sample: may say its label.
 
         Raises:

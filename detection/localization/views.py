@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -38,6 +38,14 @@ class Frame(NamedTuple):
         """Boxes (N, 4) of the view in the original."""
         boxes = flip(boxes, self.size[1]) if self.mirrored else boxes
         return (boxes + boxes.new_tensor(self.corner * 2)) / boxes.new_tensor(self.scale * 2)
+
+
+class LocalizerViews(Transform, Protocol):
+    """How a localiser looks at an image."""
+
+    def settings(self) -> tuple[object, ...]:
+        """All that the views depend on; members of an ensemble have the same."""
+        ...
 
 
 class ScaledViews:
@@ -144,10 +152,20 @@ class ScaledViews:
         return max(height, least), max(width, least)
 
 
+def check_scaled(views: object) -> None:
+    """Check that a method which looks at whole images or one crop is given such views.
+
+    Raises:
+        UserError: they are of another method.
+    """
+    if not isinstance(views, ScaledViews):
+        raise UserError("scales=squares and squares_one_map are for object scoring")
+
+
 class SideBySide:
     """The views of a localiser, and after them those of the classifier that names the classes."""
 
-    def __init__(self, own: ScaledViews, other: Transform) -> None:
+    def __init__(self, own: LocalizerViews, other: Transform) -> None:
         self.own, self.other = own, other
         sides = (own.decode_px, other.decode_px)
         self.decode_px = None if None in sides else max(side for side in sides if side)

@@ -14,8 +14,8 @@ from detection.combine.accumulation import Accumulation
 from detection.combine.nms import Combination, Detections, concatenate
 from detection.data.samples import Sample, Transform
 from detection.errors import UserError
+from detection.localization.box_codes import Code, from_window
 from detection.localization.views import Frame, ScaledViews
-from detection.overfeat.box_codes import Code, from_window
 from detection.overfeat.localizer import REGRESSOR, regressor_head
 from detection.training.model import Model, check_numbers
 

@@ -15,9 +15,9 @@ from detection.combine.nms import Combination, Detections, concatenate
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.errors import UserError
+from detection.localization.box_codes import Code, from_window, starting_output
 from detection.localization.localizer import Localizer, Rank, Reading
-from detection.localization.views import Frame, ScaledViews
-from detection.overfeat.box_codes import Code, from_window, starting_output
+from detection.localization.views import Frame, ScaledViews, check_scaled
 from detection.overfeat.pictures import localizer_sections
 from detection.report.page import Section
 
@@ -53,6 +53,8 @@ class OverFeatLocalizer(Localizer):
         UserError: the network cannot be read densely, or a scale is too small for it.
     """
 
+    views: ScaledViews
+
     def __init__(
         self,
         features: ImageFeatures,
@@ -83,6 +85,7 @@ class OverFeatLocalizer(Localizer):
         if not self.averages and features.sides != (backbone.fc6_grid,):
             raise UserError("only a network whose fc6 reads one grid can be read densely")
         self.windows = SlidingWindows.of(backbone, grid, fine)
+        check_scaled(views)
         views.bind(backbone, self.windows.pooling.span)
         self.per_class, self.code = per_class, code
         inputs = backbone.channels * self.windows.pooling.grid**2

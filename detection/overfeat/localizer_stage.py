@@ -14,9 +14,9 @@ from torch.optim import SGD
 from detection.boxes import box_iou, inside
 from detection.data.module import DataModule
 from detection.evaluation.evaluator import Evaluator
+from detection.localization.box_codes import Loss, box_loss
 from detection.localization.images_stage import ImagesStage, rows_with_boxes
 from detection.localization.training_views import ViewedImage, training_views
-from detection.overfeat.box_codes import Loss, box_loss
 from detection.overfeat.localizer import OverFeatLocalizer
 from detection.overfeat.options import OverFeatOptions
 from detection.runtime.distributed import gather_in_order, is_first_process, rank

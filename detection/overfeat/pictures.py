@@ -2,16 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.disk.images import read_image
-from detection.report.drawing import Outline, class_colour, draw_outlines, fitted
+from detection.report.drawing import Outline, class_colour, draw_outlines, fitted, heat
 from detection.report.page import Gallery, Section, Shown
 
 if TYPE_CHECKING:
@@ -58,9 +56,10 @@ def pipeline(
     scale = pixels.shape[1] / sample.size[1]
     plain = [one for one in seen if not one.frame.mirrored]
     largest = plain[-1]
+    places = largest.probabilities[:, label].view(largest.shape)
     shown = [
         Shown(
-            sample.image_id, heat(pixels, largest.probabilities[:, label].view(largest.shape)),
+            sample.image_id, heat(pixels, places.float().cpu().numpy()),
             f"{sample.image_id}: {names[label]} at {largest.shape[0]}×{largest.shape[1]} places of "
             "the last scale",
         )
@@ -105,14 +104,3 @@ def outlines_of(
     sure = found["scores"] >= LEAST * found["scores"].max()
     chosen = torch.nonzero(sure)[:, 0][:: max(1, int(sure.sum()) // MOST_BOXES)]
     return [Outline(tuple(box), colour, line_px=1) for box in found["boxes"][chosen].tolist()]
-
-
-def heat(pixels: NDArray[np.uint8], values: Tensor) -> NDArray[np.uint8]:
-    """An image with values in [0, 1] at some places over it, red where they are high."""
-    grid = np.round(255 * values.float().cpu().numpy()).astype(np.uint8)
-    size = (pixels.shape[1], pixels.shape[0])
-    grown = cv2.resize(grid, size, interpolation=cv2.INTER_NEAREST)
-    coloured = cv2.applyColorMap(np.asarray(grown, np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
-    return np.asarray(
-        cv2.addWeighted(pixels, 0.5, np.ascontiguousarray(coloured), 0.5, 0), np.uint8
-    )

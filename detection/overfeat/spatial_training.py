@@ -16,10 +16,10 @@ from detection.boxes import box_iou
 from detection.data.module import DataModule
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
+from detection.localization.box_codes import Loss, box_loss
 from detection.localization.images_stage import ImagesStage
 from detection.localization.training_views import ViewedImage, training_views
 from detection.matching import OBJECT, Matcher, Matches, drawn
-from detection.overfeat.box_codes import Loss, box_loss
 from detection.overfeat.detector import OverFeatDetector, nearest
 from detection.overfeat.options import OverFeatOptions
 from detection.runtime.distributed import is_first_process

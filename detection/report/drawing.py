@@ -117,3 +117,14 @@ def fitted(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
         return pixels
     size = [max(1, round(side * side_px / longer)) for side in (pixels.shape[1], pixels.shape[0])]
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def heat(pixels: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """An image with values in [0, 1] at some places over it, red where they are high."""
+    grid = np.round(255 * values).astype(np.uint8)
+    size = (pixels.shape[1], pixels.shape[0])
+    grown = cv2.resize(grid, size, interpolation=cv2.INTER_NEAREST)
+    coloured = cv2.applyColorMap(np.asarray(grown, np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
+    return np.asarray(
+        cv2.addWeighted(pixels, 0.5, np.ascontiguousarray(coloured), 0.5, 0), np.uint8
+    )

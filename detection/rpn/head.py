@@ -1,7 +1,5 @@
 """The outputs of a region proposal network: for each anchor and class a score and a box."""
 
-import hashlib
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -98,14 +96,3 @@ class RPNHead(nn.Module):
             "scores": scores[best, column].flatten(),
             "labels": labels.repeat_interleave(best.shape[1]),
         }
-
-
-def weights_digest(network: nn.Module) -> str:
-    """A name for what a network has learnt, of its weights' bytes.
-
-    (A sum would depend on how many threads add.)
-    """
-    digest = hashlib.sha256()
-    for value in network.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    return digest.hexdigest()

@@ -12,10 +12,11 @@ from detection.backbones.backbone import Backbone
 from detection.boxes import clip_boxes_to_image
 from detection.combine.nms import NMS, concatenate
 from detection.data.samples import as_image
+from detection.disk.checkpoints import weights_digest
 from detection.errors import UserError
 from detection.localization.views import ScaledViews
 from detection.rpn.anchors import Anchors
-from detection.rpn.head import RPNHead, weights_digest
+from detection.rpn.head import RPNHead
 
 
 class RPNSearch(nn.Module):

@@ -17,11 +17,11 @@ from detection.boxes import encode
 from detection.data.module import DataModule
 from detection.data.samples import as_image
 from detection.disk.arrays import Part, RaggedArray, computed, fingerprint, write_part
+from detection.disk.checkpoints import weights_digest
 from detection.disk.images import ImageCache
 from detection.evaluation.evaluator import Evaluator
 from detection.localization.images_stage import rows_with_boxes
 from detection.matching import Matcher
-from detection.rpn.head import weights_digest
 from detection.rpn.rcnn import RPNWithRCNN
 from detection.rpn.training import RPNOptions, RPNStage
 from detection.runtime.progress import progress

@@ -13,7 +13,7 @@ from detection.combine.voting import BoxVoting
 from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.localization.localizer import Localizer, Rank, Reading
-from detection.localization.views import Frame, ScaledViews
+from detection.localization.views import Frame, ScaledViews, check_scaled
 from detection.report.page import Section
 from detection.rpn.anchors import Anchors
 from detection.rpn.head import RPNHead
@@ -39,6 +39,8 @@ class PerClassRPN(Localizer):
         precision: of inference.
     """
 
+    views: ScaledViews
+
     def __init__(
         self,
         features: ImageFeatures,
@@ -63,6 +65,7 @@ class PerClassRPN(Localizer):
         self.precision = precision
         self.classifier = Classifier(features, num_classes, side_px=side_px, precision=precision)
         backbone = features.backbone
+        check_scaled(views)
         views.bind(backbone, 1)
         self.anchors = anchors
         self.head = RPNHead(backbone.channels, len(anchors), num_classes, hidden)

@@ -9,14 +9,14 @@ from torchvision.ops import roi_pool
 
 from detection.backbones.backbone import Backbone
 from detection.backbones.head import FullyConnected, fresh_fully_connected
-from detection.errors import UserError
-from detection.sppnet.windows import (
+from detection.backbones.windows import (
     ScaleRule,
     choose_scales,
     pool_windows,
     scale_boxes,
     windows_on_map,
 )
+from detection.errors import UserError
 from detection.training.part import Entry
 
 # of the median object, in the scaled image: blood cells, cards and VOC were found best so

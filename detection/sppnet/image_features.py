@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from detection.backbones.backbone import Backbone
 from detection.backbones.head import FullyConnected
+from detection.backbones.windows import pool_windows
 from detection.classification.classifier import ImageFeatures
 from detection.errors import UserError
 from detection.sppnet.features import pyramid_fc
@@ -98,3 +99,7 @@ class PyramidFeatures(ImageFeatures):
                 f"×{maps.shape[3]}: choose larger images, or smaller model.features.levels"
             )
         return self.pyramid(maps).flatten(1)
+
+    def windows(self, grid: Tensor, cells: Tensor) -> Tensor:
+        """See `ImageFeatures.windows`; of few cells the bins share some."""
+        return pool_windows(grid, cells, self.sides).flatten(1)

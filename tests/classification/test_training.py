@@ -21,13 +21,23 @@ class Split:
         return 30
 
 
-class Examples(WholeImages):
-    """Ten crops of each image, which are never made."""
+class Crops:
+    """Ten of each image, which are never made."""
 
     views = 10
 
+    def __init__(self, split):
+        self.split = split
+
+    def __len__(self):
+        return len(self.split)
+
+
+class Examples(WholeImages):
+    """Those."""
+
     def of(self, split, side_px, input_px):
-        return None
+        return Crops(split)
 
 
 def training(**changes):

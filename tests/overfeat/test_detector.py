@@ -16,9 +16,9 @@ from detection.data.samples import Sample
 from detection.data.voc.folder import VOCFolder
 from detection.errors import TrainingError, UserError
 from detection.evaluation.detection import DetectionEvaluator
+from detection.localization.box_codes import from_window, to_window
 from detection.localization.views import ScaledViews
 from detection.matching import Matcher
-from detection.overfeat.box_codes import from_window, to_window
 from detection.overfeat.detector import OverFeatDetector, mirrored_back, nearest
 from detection.overfeat.localizer import REGRESSOR
 from detection.overfeat.spatial_training import SpatialOptions, with_best

@@ -8,9 +8,9 @@ from conftest import oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import detection.sppnet.windows as module
+import detection.backbones.windows as module
+from detection.backbones.windows import average_windows, pool_windows
 from detection.sppnet.image_features import SpatialPyramidPooling
-from detection.sppnet.windows import pool_windows
 
 
 def naive(feature_map, windows, levels):
@@ -108,3 +108,13 @@ def test_oracle_of_adaptive_pooling(name, levels):
     sizes = [n * n for n in levels]
     got = torch.cat([p.transpose(1, 2).flatten(1) for p in pooled.split(sizes, dim=1)], dim=1)
     assert torch.equal(got, want)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10**6), height=st.integers(1, 40), width=st.integers(1, 40))
+def test_means_are_those_of_each_window(seed, height, width):
+    generator = torch.Generator().manual_seed(seed)
+    grid = 100 * torch.rand(height, width, 3, generator=generator)
+    windows = random_windows(height, width, 17, generator)
+    expected = [grid[y1:y2, x1:x2].mean(dim=(0, 1)) for x1, y1, x2, y2 in windows.tolist()]
+    torch.testing.assert_close(average_windows(grid, windows), torch.stack(expected))

@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from detection.backbones.backbone import ReceptiveField
@@ -124,6 +125,26 @@ def pool_windows(feature_map: Tensor, windows: Tensor, levels: Sequence[int]) ->
         for n, start, stop in zip(levels, starts, starts[1:], strict=False):
             pooled[block, start:stop] = merge_bins(maxima[source[n]], n).flatten(1, 2)
     return pooled
+
+
+@torch.no_grad()
+def average_windows(feature_map: Tensor, windows: Tensor) -> Tensor:
+    """(R, C) means over the cells of windows; each costs four reads of C sums.
+
+    Args:
+        feature_map: see `pool_windows`.
+        windows: see `pool_windows`.
+
+    >>> grid = torch.arange(16.0).reshape(4, 4, 1)
+    >>> average_windows(grid, torch.tensor([[0, 0, 4, 4], [2, 1, 4, 2]])).squeeze(1).tolist()
+    [7.5, 6.5]
+    """
+    # sums over all cells above and to the left; differences of large sums need double precision
+    sums = F.pad(feature_map.double().cumsum(dim=0).cumsum(dim=1), (0, 0, 1, 0, 1, 0))
+    x1, y1, x2, y2 = windows.unbind(dim=1)
+    inside = sums[y2, x2] - sums[y1, x2] - sums[y2, x1] + sums[y1, x1]
+    cells = (x2 - x1) * (y2 - y1)
+    return (inside / cells[:, None]).to(feature_map.dtype)
 
 
 def finest_multiple(level: int, levels: Sequence[int]) -> int:

@@ -9,8 +9,8 @@ from conftest import oracle
 from small_spp import small
 
 from detection.backbones.backbone import ReceptiveField
+from detection.backbones.windows import choose_scales, scale_boxes, windows_on_map
 from detection.sppnet.features import SPPFeatures
-from detection.sppnet.windows import choose_scales, scale_boxes, windows_on_map
 
 ZF5 = ReceptiveField(stride=16, size=139, start=20.0)
 HUGE = (10**6, 10**6)  # a map on which nothing is clamped

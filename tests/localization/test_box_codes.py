@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import box_iou, generalized_box_iou
 
-from detection.overfeat.box_codes import (
+from detection.localization.box_codes import (
     box_loss,
     from_window,
     paired_iou,

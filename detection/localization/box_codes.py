@@ -61,6 +61,19 @@ def box_loss(said: Tensor, windows: Tensor, boxes: Tensor, code: Code, loss: Los
     """The mean loss of R windows; 0 with a gradient where there is none.
 
     Args:
+        said: see `box_losses`.
+        windows: see there.
+        boxes: see there.
+        code: see there.
+        loss: see there.
+    """
+    return box_losses(said, windows, boxes, code, loss).mean() if len(said) else said.sum()
+
+
+def box_losses(said: Tensor, windows: Tensor, boxes: Tensor, code: Code, loss: Loss) -> Tensor:
+    """(R,) loss of each window.
+
+    Args:
         said: (R, 4) outputs.
         windows: (R, 4).
         boxes: (R, 4) true boxes, in the same pixels.
@@ -68,20 +81,18 @@ def box_loss(said: Tensor, windows: Tensor, boxes: Tensor, code: Code, loss: Los
         loss: "l2" is the sum of squares over the four numbers (4.2), "smooth_l1" likewise; "iou"
             and "giou" are 1 minus the (generalised) overlap of the boxes (section 6's wish).
     """
-    if len(said) == 0:
-        return said.sum()
     if loss in ("l2", "smooth_l1"):
         target = to_window(windows, boxes, code)
         if loss == "l2":
-            return F.mse_loss(said, target, reduction="none").sum(dim=1).mean()
-        return F.smooth_l1_loss(said, target, reduction="none", beta=BETA).sum(dim=1).mean()
+            return F.mse_loss(said, target, reduction="none").sum(dim=1)
+        return F.smooth_l1_loss(said, target, reduction="none", beta=BETA).sum(dim=1)
     size = windows[:, 2:3] - windows[:, :1]  # in sides of a window, so that areas are about 1
     found = from_window(windows, said, code) / size
     wanted = boxes / size
     if loss == "giou":
-        result: Tensor = generalized_box_iou_loss(found, wanted, reduction="mean")
+        result: Tensor = generalized_box_iou_loss(found, wanted)
         return result
-    return (1 - paired_iou(found, wanted)).mean()
+    return 1 - paired_iou(found, wanted)
 
 
 def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
