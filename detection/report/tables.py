@@ -1,8 +1,10 @@
 """Tables for a terminal or a log file."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from statistics import fmean, stdev
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -92,3 +94,14 @@ def percent(value: float | None) -> str:
     if value is None:
         return ""
     return f"{100 * value:.1f}" if value == value else "-"
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation of a figure over repetitions; NaN where one of them is.
+
+    >>> mean_and_deviation([0.5, 0.7])[0], mean_and_deviation([0.5])
+    (0.6, (0.5, 0.0))
+    """
+    if any(math.isnan(value) for value in values):  # `stdev` would fail
+        return math.nan, math.nan
+    return fmean(values), stdev(values) if len(values) > 1 else 0.0

@@ -1,7 +1,6 @@
 """Several random splits of one data set: a run on each, their mean and spread (SPP-net, 3.3)."""
 
 import logging
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 from detection.disk.files import read_json, write_json
 from detection.evaluation.classification import error_table
 from detection.report.page import BarTable, Card, Page, write_page
-from detection.report.tables import INTERVAL, percent
+from detection.report.tables import INTERVAL, mean_and_deviation, percent
 from detection.runs.report import tell_loggers
 
 log = logging.getLogger(__name__)
@@ -95,7 +94,8 @@ def mean_and_spread(found: Sequence[Figures]) -> Figures:
     common = [k for k in found[0] if all(k in figures for figures in found)]
     for key in (k for k in common if f"/{INTERVAL}" not in k):
         values = [figures[key] for figures in found]
-        result[key] = sum(values) if key.startswith("time/") else statistics.fmean(values)
+        mean, deviation = mean_and_deviation(values)
+        result[key] = sum(values) if key.startswith("time/") else mean
         if key.startswith(("test/", "val/")):
-            result[f"{key}_sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
+            result[f"{key}_sd"] = deviation
     return result

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
 
 from detection.config.plain import flat
 from detection.disk.files import write_text
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 # What decides the figures; everything else (loggers, workers) may change on resuming, and devices
 # between two stages.
 DECISIVE = ("seed", "num_models", "model", "backbone", "data", "trainer")
+CHOSEN = ("model", "data", "backbone", "schedule", "proposals", "combine", "scales", "views",
+          "experiment", "debug")  # fmt: skip
 FREE = ("data.threads", "data.num_workers", "data.cache", "data.layout.cache")
 # Of the trainer, where and how often, but not how it computes.
 FREE_OF_TRAINER = (
@@ -58,8 +61,9 @@ def check_same_config(
 
 
 def keep_config(run_dir: Path, config: dict[str, Any]) -> None:
-    """Write `config.yaml`: resolved, plain values."""
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    """Write `config.yaml`: resolved, plain values, and last the names of the chosen configs."""
+    kept = {**config, "choices": choices()}
+    text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
     write_text(run_dir / "config.yaml", text)
 
 
@@ -78,3 +82,11 @@ def warn_without_weights(config: dict[str, Any]) -> None:
             "hundred photographs expect a small part of the published "
             "accuracy; backbone=efficientnet_lite0 starts from ImageNet, offline"
         )
+
+
+def choices() -> dict[str, str]:
+    """What was chosen of each group that decides the figures, such as `model: sppnet`."""
+    if not HydraConfig.initialized():
+        return {}
+    made = HydraConfig.get().runtime.choices
+    return {group: str(made[group]) for group in CHOSEN if made.get(group) not in (None, "null")}
