@@ -38,10 +38,10 @@ def command(script, *words):
 
 
 @cache
-def zygote():
+def zygote(*under):
     """The process that forks into runs (see `zygote.py`), one for all tests of this process."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "zygote.py")],
+        [sys.executable, *under, str(ROOT / "tests" / "zygote.py")],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -52,9 +52,12 @@ def zygote():
     return process
 
 
-def run(script, *words, check=True, timeout=300):
-    """The finished process, with what it printed."""
-    process = zygote()
+def run(script, *words, check=True, timeout=300, under=()):
+    """The finished process, with what it printed.
+
+    `under`: a program that runs other programs, and its arguments.
+    """
+    process = zygote(*under)
     with tempfile.TemporaryDirectory() as folder:
         files = {name: str(Path(folder) / name) for name in ("stdout", "stderr")}
         print(

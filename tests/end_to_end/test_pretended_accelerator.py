@@ -3,11 +3,9 @@
 It computes on the CPU and raises where CUDA would, as for tensors of two devices.
 """
 
-import subprocess
-import sys
-
 import pytest
-from conftest import ROOT, TEST_DATA
+from commands import run
+from conftest import TEST_DATA
 
 TOOL = TEST_DATA.parent / "tools" / "fake_cuda.py"
 
@@ -21,16 +19,23 @@ TOOL = TEST_DATA.parent / "tools" / "fake_cuda.py"
         ),
         ["model=overfeat_detector", "data=shapes"],
         ["model=rpn_rcnn", "data=shapes_loc"],
+        ["model=object_scoring", "data=shapes_loc"],
+        pytest.param(
+            ["model=object_scoring", "data=shapes_loc", "scales=squares"], marks=pytest.mark.slow,
+        ),
         ["model=sppnet", "data=shapes", "proposals=rpn", "proposals.search.sizes=[96]"],
     ],
 )  # fmt: skip
 def test_no_two_devices_meet(words, paths, tmp_path):
     if not TOOL.is_file():
         pytest.skip(f"{TOOL} is missing: tools stand beside the folder of DETECTION_TEST_DATA")
-    common = ["debug=fast", "trainer=cpu", "logger=csv", *paths, f"run_dir={tmp_path / 'run'}"]
-    done = subprocess.run(
-        [sys.executable, str(TOOL), "train.py", *words, *common], cwd=ROOT, capture_output=True,
-        text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    common = [
+        "debug=fast",
+        "data.limit=4",
+        "trainer=cpu",
+        "logger=csv",
+        *paths,
+        f"run_dir={tmp_path / 'run'}",
+    ]
+    run("train.py", *words, *common, under=(str(TOOL),))
     assert (tmp_path / "run" / "metrics.json").is_file()
