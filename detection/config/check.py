@@ -15,6 +15,7 @@ from detection.config.plain import CONF, without_model
 from detection.errors import UserError
 
 # Keyword arguments of Lightning's classes go here freely; Lightning checks their names.
+ONE_A_MODEL = ("backbone.weights",)  # or a list, of num_models=
 OPEN_ENDED = ("callbacks", "logger", "trainer", "hydra", "published")
 
 
@@ -122,7 +123,7 @@ def compare(given: DictConfig, default: DictConfig, where: str) -> None:
         ours, theirs = given[raw_key], default_value(default, raw_key)
         if isinstance(ours, DictConfig) and isinstance(theirs, DictConfig):
             compare(ours, theirs, f"{key}.")
-        elif plain(ours) != plain(theirs) and not fits(plain(ours), plain(theirs)):
+        elif plain(ours) != plain(theirs) and not fits(one_of(ours, key), plain(theirs)):
             raise UserError(
                 f"{key}={plain(ours)!r} is {kind(plain(ours))}, but {kind(plain(theirs))} "
                 f"is expected, such as {key}={plain(theirs)}"
@@ -132,6 +133,13 @@ def compare(given: DictConfig, default: DictConfig, where: str) -> None:
 def default_value(default: DictConfig, key: str) -> Any:
     """The default, or None where it must be given by the user."""
     return None if OmegaConf.is_missing(default, key) else default[key]
+
+
+def one_of(value: Any, key: str) -> Any:
+    """A plain value; where a list may stand for several models', the first."""
+    values = plain(value)
+    is_list = key in ONE_A_MODEL and isinstance(values, list) and values
+    return values[0] if is_list else values
 
 
 def plain(value: Any) -> Any:

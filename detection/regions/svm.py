@@ -107,7 +107,9 @@ def hard_negatives(
     """
     overlap = class_overlaps(boxes, gt_boxes, labels, scores.shape[1])
     # a box half on a dog is a hard negative for cats, and nothing for dogs: each class for itself
-    hard = (overlap < rule.negative_max_iou) & (scores > min_score)  # (R, C)
+    # at a threshold of 0 what touches no object is left (R-CNN, 2.3)
+    is_negative = (overlap < rule.negative_max_iou) | (overlap == 0)
+    hard = is_negative & (scores > min_score)  # (R, C)
     chosen = []
     # only classes with a hard negative here: after the first round most images have none
     for label in hard.any(dim=0).nonzero().flatten().tolist():

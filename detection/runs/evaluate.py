@@ -35,6 +35,8 @@ def evaluate(cfg: DictConfig) -> float:
         UserError: checkpoints of different classes, or a mistake in the config or the data.
     """
     config = plain(without_model(cfg))
+    if not any(word.startswith("combine") for word in HydraConfig.get().overrides.task):
+        config["combine"] = None  # some data choose one for models that learn from them
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     begin(config, run_dir)
     names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]

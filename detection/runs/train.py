@@ -73,13 +73,15 @@ def train_once(config: Config, run_dir: Path, loggers: Sequence[Logger] = ()) ->
             f"data={data.name} has no validation images for the sweep to choose by: set "
             "data.val_images=NUMBER, or optimized_metric= to another figure of the run"
         )
-    tree = model_tree(config)
+    whole_tree = model_tree(config)
     warn_without_weights(config)
     models: dict[Path, Model] = {}
     seconds: Counter[str] = Counter()
-    for folder, seed in model_folders(config, run_dir).items():
+    trees: dict[Path, Config] = {}
+    for number, (folder, seed) in enumerate(model_folders(config, run_dir).items()):
         if models:
             pl.seed_everything(seed, workers=True, verbose=False)
+        trees[folder] = tree = with_weights_of(number, whole_tree)
         model = build_model(tree, data.num_classes)
         if not models:  # the others of an ensemble are like it
             model.prepare(data)
@@ -93,7 +95,7 @@ def train_once(config: Config, run_dir: Path, loggers: Sequence[Logger] = ()) ->
         return {}
     for folder, model in models.items():
         names, thresholds = data.class_names, validated.thresholds
-        save_model(folder / NAME, model, tree, config["data"], names, thresholds)
+        save_model(folder / NAME, model, trees[folder], config["data"], names, thresholds)
     return write_result(run_dir, whole, data, tested, validated, dict(seconds), config, loggers)
 
 
@@ -109,13 +111,35 @@ def model_tree(config: Config) -> Config:
 
 
 def model_folders(config: Config, run_dir: Path) -> dict[Path, int]:
-    """Folder and seed of each model that is trained: of the run, or of `num_models` of them."""
-    seed, count = config["seed"], config["num_models"]
+    """Folder and seed of each model that is trained: of the run, or of `num_models` of them.
+
+    Raises:
+        UserError: none is, or there are not as many `backbone.weights`.
+    """
+    seed, count, weights = config["seed"], config["num_models"], config["backbone"]["weights"]
     if count < 1:
         raise UserError(f"num_models={count}: at least one model is trained")
+    if isinstance(weights, list) and len(weights) != count:
+        raise UserError(
+            f"backbone.weights={weights}: a list names those of each model, and here are {count} "
+            f"(num_models={len(weights)})"
+        )
     if count == 1:
         return {run_dir: seed}
     return {run_dir / f"model_{n + 1}": seed + n for n in range(count)}
+
+
+def with_weights_of(number: int, tree: Any) -> Any:
+    """A model's config where `backbone.weights` is a list of each model's: with its own."""
+    if isinstance(tree, list):
+        return [with_weights_of(number, part) for part in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: value[number] if key == "weights" and isinstance(value, list)
+        else with_weights_of(number, value)
+        for key, value in tree.items()
+    }  # fmt: skip
 
 
 def is_search() -> bool:

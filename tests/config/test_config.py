@@ -75,6 +75,7 @@ OPTIONS = {  # of each stage's dataclass, the model whose config must say the sa
     "overfeat_detector": ("detect",),
     "rpn": ("rpn",),
     "rpn_rcnn": ("rcnn",),
+    "object_scoring": ("finetune", "regress", "class_wise"),
     "sppnet": ("pretrain", "finetune", "svm", "box_regression"),
     "rcnn": ("finetune",),
     "sppnet_classifier": ("train",),
@@ -90,6 +91,7 @@ def test_options_are_the_papers_in_code_as_in_configs(model, stage):
     """A test that states only what it varies thus states the rest as the papers do."""
     data = {
         "overfeat_localizer": "ilsvrc_loc", "rpn": "ilsvrc_loc", "rpn_rcnn": "ilsvrc_loc",
+        "object_scoring": "ilsvrc_loc",
         "sppnet_classifier": "ilsvrc_cls", "feature_svm": "ilsvrc_cls",
     }.get(model, "voc07")  # fmt: skip
     config = plain(composed(f"model={model}", f"data={data}"))["model"]["stages"][stage]
@@ -175,6 +177,14 @@ def test_a_mistake_ends_with_2_and_one_clear_error(words, message, tmp_path):
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_weights_may_be_a_list_of_each_models_and_others_not():
+    given, default = ({"backbone": {"weights": w, "name": "x"}} for w in (["a", "b"], "imagenet"))
+    compare(OmegaConf.create(given), OmegaConf.create(default), "")
+    given["backbone"]["name"] = ["x", "y"]
+    with pytest.raises(UserError, match=r"backbone\.name=.* is a list, but a word is expected"):
+        compare(OmegaConf.create(given), OmegaConf.create(default), "")
 
 
 def test_trace_shows_the_traceback(tmp_path):

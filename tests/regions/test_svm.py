@@ -62,6 +62,15 @@ def test_negatives_are_hard_far_from_their_class_and_of_any_other():
     assert chosen[1].tolist() == [3]  # IoU 1 and 0.4 are no negatives; 0.2 is, but easy
 
 
+def test_a_threshold_of_nothing_leaves_what_touches_no_object():
+    """R-CNN, 2.3, tried 0: boxes that overlap an object at all are no negatives then."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [9, 9, 19, 19], [10, 10, 20, 20], [50, 50, 60, 60]])
+    rule = MiningRule(0.0, 1.0, -1.0001, -1.2, 2000)
+    truths, labels = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0])
+    chosen = hard_negatives(torch.zeros(4, 1), boxes, truths, labels, rule, -1.0001)
+    assert chosen[0].tolist() == [2, 3]
+
+
 def test_near_duplicates_go():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 40, 40]])
     rule = MiningRule(0.3, 0.7, -1.0001, -1.2, 2000)

@@ -8,6 +8,7 @@ import torch
 
 from detection.errors import UserError
 from detection.runs.stages import find_done
+from detection.runs.train import model_folders, with_weights_of
 from detection.runs.trainer import WholeCheckpoints, make_trainer
 
 
@@ -53,3 +54,15 @@ def test_every_trainer_writes_its_checkpoints_so(tmp_path):
         {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu"}, {}, tmp_path, [], {}
     )
     assert isinstance(trainer.strategy.checkpoint_io, WholeCheckpoints)
+
+
+def test_each_of_several_models_has_weights_of_its_own(tmp_path):
+    """SPP-net, table 9: two networks of other random starts, in one run."""
+    config = {"seed": 3, "num_models": 2, "backbone": {"weights": ["a", "b"]}}
+    assert model_folders(config, tmp_path) == {tmp_path / "model_1": 3, tmp_path / "model_2": 4}
+    tree = {"features": {"backbone": {"weights": ["a", "b"], "width": 1}, "levels": [2, 1]}}
+    for number, name in enumerate("ab"):
+        own = with_weights_of(number, tree)
+        assert own == {"features": {"backbone": {"weights": name, "width": 1}, "levels": [2, 1]}}
+    with pytest.raises(UserError, match=r"here are 3 \(num_models=2\)"):
+        model_folders({**config, "num_models": 3}, tmp_path)
