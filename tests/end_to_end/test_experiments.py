@@ -23,6 +23,9 @@ QUICK = (
     "rcnn/table4/ft_val1_train1000_bb",
     "overfeat/figure9/scr_2_scales",
 )
+YEARS = (
+    ("2007", ("trainval", "test")), ("2010", ("train", "val")), ("2012", ("train", "val")),
+)  # fmt: skip
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS if name not in QUICK]
 
 
@@ -32,7 +35,7 @@ def trees(tmp_path_factory) -> dict[str, Path]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         names = list(compose("train", ["data=voc07"]).data.annotations.classes)
     roots = {}
-    for year, lists in (("2007", ("trainval", "test")), ("2010", ("train", "val"))):
+    for year, lists in YEARS:
         root = tmp_path_factory.mktemp("voc") / "VOCdevkit" / f"VOC{year}"
         made = FakeVOC(root)
         ids = {split: [f"{split}{n}" for n in range(4)] for split in lists}
