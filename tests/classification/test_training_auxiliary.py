@@ -22,11 +22,20 @@ class Images:
         return 4
 
 
+class Crops:
+    """Of four images, which are never made."""
+
+    views = 1
+
+    def __len__(self):
+        return 4
+
+
 class Examples(WholeImages):
-    """Which are never made."""
+    """Those."""
 
     def of(self, split, side_px, input_px):
-        return None
+        return Crops()
 
 
 def stage_of(weight):

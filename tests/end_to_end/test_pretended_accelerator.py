@@ -1,6 +1,7 @@
 """Every stage and test of what localises and proposes, on a pretended accelerator.
 
-It computes on the CPU and raises where CUDA would, as for tensors of two devices.
+It computes on the CPU and raises where CUDA would, as for tensors of two devices. Those that share
+most of their code with another are slow tests.
 """
 
 import pytest
@@ -17,13 +18,16 @@ TOOL = TEST_DATA.parent / "tools" / "fake_cuda.py"
             ["model=overfeat_localizer", "data=shapes_loc",
              "model.stages.regress.backpropagate=true"], marks=pytest.mark.slow,
         ),
-        ["model=overfeat_detector", "data=shapes"],
+        pytest.param(["model=overfeat_detector", "data=shapes"], marks=pytest.mark.slow),
         ["model=rpn_rcnn", "data=shapes_loc"],
         ["model=object_scoring", "data=shapes_loc"],
         pytest.param(
             ["model=object_scoring", "data=shapes_loc", "scales=squares"], marks=pytest.mark.slow,
         ),
-        ["model=sppnet", "data=shapes", "proposals=rpn", "proposals.search.sizes=[96]"],
+        pytest.param(
+            ["model=sppnet", "data=shapes", "proposals=rpn", "proposals.search.sizes=[96]"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_no_two_devices_meet(words, paths, tmp_path):
