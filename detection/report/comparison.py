@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Literal
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.table import Table as RichTable
 
 from detection.report.tables import percent
 
-MOST_COLUMNS = 6  # of what differs, in a terminal
+MOST_COLUMNS = 4  # of what differs, in a terminal
 WIDEST = 28  # letters of a value in a terminal
 
 
@@ -98,7 +99,10 @@ class Comparison:
         for number, name in enumerate(self.heading()):
             if number not in drop:
                 is_figure = number > len(self.columns)
-                table.add_column(name, justify="right" if is_figure else "left", overflow="fold")
+                last = name.rpartition(".")[2]  # of a long name where that is enough
+                is_clear = [c.rpartition(".")[2] for c in self.columns].count(last) < 2
+                side: Literal["left", "right"] = "right" if is_figure else "left"
+                table.add_column(last if is_clear else name, justify=side, overflow="fold")
         for row in self.rows:
             cells = [shortened(c) for n, c in enumerate(self.cells(row)) if n not in drop]
             table.add_row(*cells)
@@ -108,7 +112,7 @@ class Comparison:
                 f"more differs ({', '.join(self.columns[MOST_COLUMNS:][:8])} …): see out=FILE"
             )
         stream = StringIO()
-        width = max(100, Console().width)
+        width = max(120, Console().width)
         Console(file=stream, width=width, markup=False, highlight=False).print(table)
         return stream.getvalue() + "".join(f"{note}\n" for note in notes)
 

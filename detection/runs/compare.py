@@ -140,7 +140,8 @@ def what_differs(records: Sequence[RunRecord]) -> list[str]:
     Another model is another tree of values: where runs chose differently, the choice says it. A
     value is named if it differs between two runs of the same choices.
     """
-    groups = sorted({group for record in records for group in record.choices})
+    # older runs kept no choices but the model's name
+    groups = sorted(set.intersection(*(set(record.choices) for record in records)))
     differing = [g for g in groups if len({record.choices.get(g) for record in records}) > 1]
     alike: dict[tuple[object, ...], list[RunRecord]] = defaultdict(list)
     for record in records:
