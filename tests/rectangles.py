@@ -6,8 +6,12 @@ import numpy as np
 from PIL import Image
 
 from detection.backbones.efficientnet_lite import efficientnet_lite
+from detection.data.classification import ClassificationAnnotations
+from detection.data.module import DataModule
 from detection.data.voc.annotation import VOCAnnotation, VOCObject
+from detection.data.voc.localization import VOCLocalization
 from detection.data.voc.writer import annotation_xml, write_lists
+from detection.evaluation.localization import LocalizationEvaluator
 
 COLOURS = {"green": (40, 230, 60), "red": (235, 40, 50)}
 COUNTS = {"train": 48, "val": 4, "test": 24}
@@ -45,3 +49,25 @@ def draw_rectangles(root: Path) -> Path:
             lists.setdefault(split, []).append(image_id)
     write_lists(root, lists)
     return root
+
+
+def read_rectangles(tmp_path_factory, layout=VOCLocalization, **options) -> DataModule:
+    """That folder as a data set: of localisation, or whatever `DataModule` is told."""
+    localization = {"task": "localization", "annotations": ClassificationAnnotations()}
+    made = DataModule(
+        name="rectangles", layout=layout, cache=tmp_path_factory.mktemp("cache"),
+        root=str(draw_rectangles(tmp_path_factory.mktemp("rectangles"))),
+        **{**localization, **options},
+    )  # fmt: skip
+    made.setup()
+    return made
+
+
+def localization_figures(model, data) -> dict[str, float]:
+    """What a localiser comes to on the test images of rectangles."""
+    model.eval().prepare(data)
+    evaluator = LocalizationEvaluator()
+    metric = evaluator.metric(len(COLOURS))
+    for batch in data.test_dataloader():
+        metric.update(model.predict(batch), [s.target for s in batch], [s.index for s in batch])
+    return evaluator.figures(metric, data.class_names)

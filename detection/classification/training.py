@@ -149,9 +149,10 @@ class ClassificationStage(Stage):
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
-        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
         batches = [len(self._loader(0, (part, self.parts))) for part in range(self.parts)]
-        return self.scheduled(optimizer, self.options.schedule, batches * self.options.epochs)
+        return self.optimized(
+            self.options.optimizer, self.options.schedule, batches * self.options.epochs
+        )
 
     def train_dataloader(self) -> DataLoader[Labelled]:
         """The batches of an epoch, or of a part of it."""

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from detection.boxes import box_iou
 from detection.data.classification import ClassificationSplit
-from detection.data.examples import Labelled, LabelledCrops, Transform
+from detection.data.examples import Labelled, LabelledCrops, Transform, learn_from
 from detection.data.samples import as_image
-from detection.data.transforms import PCALighting
 from detection.disk.images import ImageCache
 from detection.errors import UserError
 
@@ -58,9 +57,7 @@ class BoxExamples:
         Raises:
             UserError: no image has a box.
         """
-        for transform in self.transforms:
-            if isinstance(transform, PCALighting):
-                transform.learn_from(split)
+        learn_from(split, self.transforms)
         return BoxCrops(split, input_px, self)
 
 

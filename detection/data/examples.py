@@ -67,11 +67,16 @@ class WholeImages:
 
     def of(self, split: ClassificationSplit, side_px: int, input_px: int) -> "CroppedImages":
         """See `Examples.of`."""
-        for transform in self.transforms:
-            if isinstance(transform, PCALighting):
-                transform.learn_from(split)
+        learn_from(split, self.transforms)
         made = A.Compose([self.crop(height=input_px, width=input_px), *self.transforms])
         return CroppedImages(split, made, self, side_px)
+
+
+def learn_from(split: ClassificationSplit, transforms: Sequence[Transform]) -> None:
+    """Let the transforms that learn from images (`PCALighting`) do so."""
+    for transform in transforms:
+        if isinstance(transform, PCALighting):
+            transform.learn_from(split)
 
 
 class LabelledCrops(Dataset[Labelled]):

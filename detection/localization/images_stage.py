@@ -162,9 +162,8 @@ class ImagesStage(Stage):
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
-        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
         batches = [len(self._loader(0, (part, self.parts))) for part in range(self.parts)]
-        return self.scheduled(optimizer, self.options.schedule, batches * self.epochs)
+        return self.optimized(self.options.optimizer, self.options.schedule, batches * self.epochs)
 
     def train_dataloader(self) -> DataLoader[list[TrainingImage]]:
         """The images of an epoch, or of a part of it."""

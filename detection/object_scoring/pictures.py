@@ -10,8 +10,8 @@ from torch import Tensor
 
 from detection.data.module import DataModule
 from detection.data.samples import Sample
-from detection.disk.images import read_image
-from detection.report.drawing import WHITE, Outline, class_colour, draw_outlines, fitted, heat
+from detection.localization.examples import shown_examples
+from detection.report.drawing import WHITE, Outline, class_colour, draw_outlines, heat
 from detection.report.page import Gallery, Section, Shown
 
 if TYPE_CHECKING:
@@ -24,15 +24,12 @@ PICTURE_PX = 320  # longer side
 @torch.no_grad()
 def score_sections(model: "ObjectScoring", data: DataModule) -> list[Section]:
     """The score pyramids of some test images, for the true class, and the box."""
-    split = data.split("test")
-    count = min(len(split), EXAMPLES)
     device = next(model.parameters()).device
-    steps = {}
-    for number, index in enumerate(np.linspace(0, len(split) - 1, count).astype(int).tolist()):
-        sample = model.views(split.sample(index, model.views.decode_px))
-        sample.views = [[view.to(device) for view in kind] for kind in sample.views]
-        pixels = fitted(read_image(split.path(index)), PICTURE_PX)
-        steps[f"example{number + 1}"] = pyramid(model, sample, pixels, data.class_names)
+    examples = shown_examples(data, model.views, device, EXAMPLES, PICTURE_PX)
+    steps = {
+        f"example{number}": pyramid(model, *example, data.class_names)
+        for number, example in enumerate(examples, 1)
+    }
     return [Gallery("From scores to boxes: squares of 1 to n cells a side", steps)]
 
 

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegressOptions:
-    """How the regressor of all classes learns; the poster gives the loss only.
+class BoxOptions:
+    """How boxes are learnt from scores; the poster gives the loss only.
 
     Attributes:
         loss: "l2", half of which is the poster's Euclidean loss, or another of `box_losses`.
@@ -49,12 +49,21 @@ class RegressOptions:
 
     loss: Loss = "l2"
     objects: Objects = "largest"
-    batch_size: int = 256
-    length: TrainingLength = TrainingLength(0.12)
-    optimizer: OptimizerFactory = partial(SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
+    batch_size: int
+    length: TrainingLength
+    optimizer: OptimizerFactory
     schedule: ScheduleFactory | None = partial(step_decay, at=[0.5, 0.8], factor=0.1)
     dropout: float = 0.0
     flip: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressOptions(BoxOptions):
+    """How the regressor of all classes learns; see `BoxOptions`."""
+
+    batch_size: int = 256
+    length: TrainingLength = TrainingLength(0.12)
+    optimizer: OptimizerFactory = partial(SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def stage(
         self, model: ObjectScoring, data: DataModule, evaluator: Evaluator, seed: int = 0
@@ -64,30 +73,18 @@ class RegressOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassWiseOptions:
-    """How each class's own regressor learns on from the shared one; the poster gives no numbers.
+class ClassWiseOptions(BoxOptions):
+    """How each class's own regressor learns on from the shared one; see `BoxOptions` too.
 
     Attributes:
         min_images: a class of fewer training images keeps the shared regressor.
         batch_size: images of each class, for each process; classes learn side by side.
-        length: batches.
-        optimizer: ours.
-        schedule: ours.
-        loss: see `RegressOptions`.
-        objects: see `RegressOptions`.
-        dropout: see `RegressOptions`.
-        flip: see `RegressOptions`.
     """
 
     min_images: int = 50
     batch_size: int = 32
     length: TrainingLength = TrainingLength(0.005)
     optimizer: OptimizerFactory = partial(SGD, lr=1e-3, momentum=0.9, weight_decay=5e-4)
-    schedule: ScheduleFactory | None = partial(step_decay, at=[0.5, 0.8], factor=0.1)
-    loss: Loss = "l2"
-    objects: Objects = "largest"
-    dropout: float = 0.0
-    flip: bool = True
 
     def stage(
         self, model: ObjectScoring, data: DataModule, evaluator: Evaluator, seed: int = 0
@@ -100,19 +97,15 @@ class _RegressorStage(Stage):
     """What both stages share that learn boxes from scores."""
 
     model: ObjectScoring
-    options: RegressOptions | ClassWiseOptions
+    options: BoxOptions
 
     def __init__(
         self, model: ObjectScoring, data: DataModule, evaluator: Evaluator, seed: int,
-        options: RegressOptions | ClassWiseOptions,
+        options: BoxOptions,
     ) -> None:  # fmt: skip
         super().__init__(model, data, evaluator, seed)
         self.options = options
         self.images = ScoredImages(model, data, options.objects, options.flip)
-
-    def learns(self) -> Sequence[nn.Module]:
-        """The regressors."""
-        return [self.model.regressor]
 
     def batches(self) -> list[int]:
         """Of each epoch."""
@@ -130,8 +123,7 @@ class _RegressorStage(Stage):
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
-        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        return self.scheduled(optimizer, self.options.schedule, self.batches())
+        return self.optimized(self.options.optimizer, self.options.schedule, self.batches())
 
     def loader(self, groups: Sequence[NDArray[np.int64]]) -> DataLoader[Scored]:
         """The batches of this epoch, of as many images of each group; each process draws others."""

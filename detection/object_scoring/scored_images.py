@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from detection.boxes import flip
 from detection.data.module import DataModule
 from detection.errors import UserError
 from detection.localization.box_codes import Loss, box_losses, to_window
@@ -85,9 +86,8 @@ class ScoredImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, numbers_and_seeds: Sequence[tuple[int, int]]) -> Scored:
-        """Some images by their numbers; an odd seed mirrors one, where half are mirrored."""
-        items, seeds = np.array(numbers_and_seeds, np.int64).T
+    def batch(self, items: NDArray[np.int64], seeds: NDArray[np.int64]) -> Scored:
+        """Images (N,) by their numbers; an odd seed (N,) mirrors one, where half are mirrored."""
         is_mirrored = (seeds % 2 == 1) & self.flip
         scores = np.asarray(self.scores[items])[:, :-2]
         scores = np.where(is_mirrored[:, None], scores[:, self.mirrored], scores)
@@ -98,13 +98,8 @@ class ScoredImages:
         turned = torch.from_numpy(is_mirrored[image])[:, None]
         return Scored(
             torch.from_numpy(scores), torch.from_numpy(self.labels[items]),
-            torch.where(turned, mirror(boxes), boxes), torch.from_numpy(image),
+            torch.where(turned, flip(boxes, width=1), boxes), torch.from_numpy(image),
         )  # fmt: skip
-
-
-def mirror(boxes: Tensor) -> Tensor:
-    """Boxes (N, 4) in a frame that is 1 wide, mirrored left to right."""
-    return torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1)
 
 
 class RandomImages(IterableDataset[Scored]):
@@ -125,4 +120,4 @@ class RandomImages(IterableDataset[Scored]):
         for _ in range(self.steps):
             chosen = np.concatenate([generator.choice(of, self.batch_size) for of in self.groups])
             seeds = generator.integers(2**31, size=len(chosen))
-            yield self.images.batch(list(zip(chosen.tolist(), seeds.tolist(), strict=True)))
+            yield self.images.batch(chosen, seeds)

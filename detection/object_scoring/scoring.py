@@ -1,6 +1,5 @@
 """The network that scores squares: fine-tuned on objects, and its scores, kept on disk."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,12 +25,8 @@ from detection.evaluation.evaluator import Evaluator
 from detection.localization.images_stage import rows_with_boxes
 from detection.object_scoring.localizer import ObjectScoring
 from detection.runtime.distributed import rank, wait_for_all, world_size
-from detection.training.schedules import (
-    OptimizerFactory,
-)
+from detection.training.schedules import OptimizerFactory
 from detection.training.stage import Stage
-
-log = logging.getLogger(__name__)
 
 # The network that scores
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from detection.data.module import DataModule
 from detection.data.samples import Sample
-from detection.disk.images import read_image
-from detection.report.drawing import Outline, class_colour, draw_outlines, fitted, heat
+from detection.localization.examples import shown_examples
+from detection.report.drawing import Outline, class_colour, draw_outlines, heat
 from detection.report.page import Gallery, Section, Shown
 
 if TYPE_CHECKING:
@@ -25,16 +25,9 @@ MOST_BOXES = 40  # in a picture
 @torch.no_grad()
 def localizer_sections(model: "OverFeatLocalizer", data: DataModule) -> list[Section]:
     """The steps of some test images, and boxes before they are merged."""
-    split = data.split("test")
-    count = min(len(split), max(EXAMPLES, FIGURE_7))
-    chosen = np.linspace(0, len(split) - 1, count).astype(int).tolist()
-    samples = [model.views(split.sample(index, model.views.decode_px)) for index in chosen]
     device = next(model.parameters()).device
-    for sample in samples:
-        sample.views = [[view.to(device) for view in kind] for kind in sample.views]
-    pixels = [fitted(read_image(split.path(index)), PICTURE_PX) for index in chosen]
-    looks = [model.see(sample) for sample in samples]
-    examples = list(zip(samples, looks, pixels, strict=True))
+    shown = shown_examples(data, model.views, device, max(EXAMPLES, FIGURE_7), PICTURE_PX)
+    examples = [(sample, model.see(sample), pixels) for sample, pixels in shown]
     steps = {
         f"example{n + 1}": pipeline(model, *example, data.class_names)
         for n, example in enumerate(examples[:EXAMPLES])

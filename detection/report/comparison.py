@@ -8,10 +8,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from detection.report.rendering import templates
 from detection.report.tables import percent
 
 MOST_COLUMNS = 4  # of what differs, in a terminal
@@ -78,17 +78,22 @@ class Comparison:
     rows: Sequence[Row]
     remarks: Sequence[str]
 
+    @property
+    def has_states(self) -> bool:
+        """Whether a run is not finished."""
+        return any(row.state for row in self.rows)
+
     def heading(self) -> list[str]:
         """Of the columns: what differs, the figures, and time."""
         figures = [f"{name.removeprefix('test/').replace('_', ' ')}, %" for name in self.figures]
-        state = ["state"] if any(row.state for row in self.rows) else []
+        state = ["state"] if self.has_states else []
         return ["run", *self.columns, *state, *figures, "min"]
 
     def cells(self, row: Row) -> list[str]:
         """A row's cells, in the order of the heading."""
         values = ["" if value is None else str(value) for value in row.values]
         figures = [row.figure(name) for name in self.figures]
-        state = [row.state] if any(row.state for row in self.rows) else []
+        state = [row.state] if self.has_states else []
         return [row.name, *values, *state, *figures, row.minutes()]
 
     def text(self) -> str:
@@ -151,16 +156,12 @@ def as_csv(table: Comparison) -> str:
 
 def as_page(table: Comparison) -> str:
     """A page that needs nothing beside it: the table, times, and the same images, a run each."""
-    environment = Environment(
-        loader=PackageLoader("detection.report", "templates"), autoescape=select_autoescape()
-    )
-    environment.filters["picture_url"] = picture_url
     stages = list(dict.fromkeys(name for row in table.rows for name in row.times()))
     shown = [
         [row for row in table.rows if row.test == test and row.pictures]
         for test in dict.fromkeys(row.test for row in table.rows if row.test is not None)
     ]
-    return environment.get_template("comparison.html").render(
+    return templates(picture_url=picture_url).get_template("comparison.html").render(
         title=f"{len(table.rows)} runs side by side",
         subtitle="mean ± standard deviation over seeds; in brackets: published",
         table=table, stages=stages, shown=[some for some in shown if some],

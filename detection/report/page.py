@@ -11,11 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, select_autoescape
 from numpy.typing import NDArray
 
 from detection.disk.files import replacing, write_text
 from detection.report.plots import training_curves
+from detection.report.rendering import templates
 from detection.report.tables import percent
 
 PACKAGES = (
@@ -136,10 +136,6 @@ def write_page(
         config: of the run.
     """
     stages = sorted(p for p in (run_dir / "stages").glob("*_*") if p.is_dir())
-    environment = Environment(
-        loader=PackageLoader("detection.report", "templates"), autoescape=select_autoescape()
-    )
-    environment.filters |= {"percent": percent, "data_url": data_url}
     times = {k[5:-2].replace("_", " "): v for k, v in figures.items() if k.startswith("time/")}
     published = [
         Card(f"{percent(value)} %", f"published {key.removeprefix('published/')}")
@@ -147,15 +143,19 @@ def write_page(
         if key.startswith("published/")
     ]
     spent = [Card(f"{sum(times.values()) / 60:.1f} min", "all stages and tests")] if times else []
-    text = environment.get_template("page.html").render(
-        title=run_dir.name,
-        subtitle=page.subtitle,
-        cards=[*page.cards[:2], *published, *page.cards[2:], *spent],
-        sections=page.sections,
-        training={s.name: plot for s in stages if (plot := training_curves(s))},
-        times=times,
-        config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
-        versions={"python": platform.python_version()} | {p: version_of(p) for p in PACKAGES},
+    text = (
+        templates(percent=percent, data_url=data_url)
+        .get_template("page.html")
+        .render(
+            title=run_dir.name,
+            subtitle=page.subtitle,
+            cards=[*page.cards[:2], *published, *page.cards[2:], *spent],
+            sections=page.sections,
+            training={s.name: plot for s in stages if (plot := training_curves(s))},
+            times=times,
+            config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
+            versions={"python": platform.python_version()} | {p: version_of(p) for p in PACKAGES},
+        )
     )
     write_text(run_dir / "report" / "index.html", text)
     for section in page.sections:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-
 from detection.disk.files import replacing, write_text
+from detection.report.rendering import templates
 
 CORNERS = ("x1", "y1", "x2", "y2")
 CAPTION_ITEMS = 4  # classes in the caption of a thumbnail
@@ -61,10 +60,7 @@ def write_predictions(
     write_table(out / "predictions.csv", good, task)
     if task != "classification":
         write_coco(out / "detections.json", good, class_names)
-    environment = Environment(
-        loader=PackageLoader("detection.report", "templates"), autoescape=select_autoescape()
-    )
-    page = environment.get_template("predictions.html").render(
+    page = templates().get_template("predictions.html").render(
         title=out.name, subtitle=said, records=good, wrong=[r for r in records if r.error],
         counts=Counter(row[0] for record in good for row in record.found).most_common(),
         is_detection=task != "classification", picture_of=picture_of, caption=caption,

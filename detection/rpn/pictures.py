@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from detection.combine.nms import Detections
 from detection.data.module import DataModule
 from detection.data.samples import Sample
-from detection.disk.images import read_image
-from detection.report.drawing import WHITE, Outline, class_colour, draw_outlines, fitted
+from detection.localization.examples import shown_examples
+from detection.report.drawing import WHITE, Outline, class_colour, draw_outlines
 from detection.report.page import Gallery, Section, Shown
 
 if TYPE_CHECKING:
@@ -33,16 +33,12 @@ def rpn_sections(
         data: with test images.
         rcnn: scores and moves them, if there is one.
     """
-    split, model = data.split("test"), rcnn or rpn
-    count = min(len(split), EXAMPLES)
     device = next(rpn.parameters()).device
-    steps = {}
-    for number, index in enumerate(np.linspace(0, len(split) - 1, count).astype(int).tolist()):
-        sample = model.transform(split.sample(index, model.transform.decode_px))
-        sample.views = [[view.to(device) for view in kind] for kind in sample.views]
-        sample.image = sample.image.to(device)
-        pixels = fitted(read_image(split.path(index)), PICTURE_PX)
-        steps[f"example{number + 1}"] = steps_of(rpn, rcnn, sample, pixels, data.class_names)
+    examples = shown_examples(data, (rcnn or rpn).transform, device, EXAMPLES, PICTURE_PX)
+    steps = {
+        f"example{number}": steps_of(rpn, rcnn, *example, data.class_names)
+        for number, example in enumerate(examples, 1)
+    }
     title = "From anchors to boxes" + (", and what R-CNN makes of them" if rcnn else "")
     return [Gallery(title, steps)]
 

@@ -154,8 +154,9 @@ class RCNNStage(Stage):
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The config's optimiser and schedule."""
-        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        return self.scheduled(optimizer, self.options.schedule, [self.steps] * self.epochs)
+        return self.optimized(
+            self.options.optimizer, self.options.schedule, [self.steps] * self.epochs
+        )
 
     def train_dataloader(self) -> DataLoader[Regions]:
         """The batches of an epoch."""

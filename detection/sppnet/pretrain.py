@@ -130,8 +130,7 @@ class PretrainStage(Stage):
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """The user's optimiser, its rate through one warm-up and decay."""
-        optimizer = self.options.optimizer([p for p in self.parameters() if p.requires_grad])
-        return self.scheduled(optimizer, one_cycle, [self.steps] * self.options.epochs)
+        return self.optimized(self.options.optimizer, one_cycle, [self.steps] * self.options.epochs)
 
     def loader(self, split: str, size_px: int, steps: int, seed: int) -> DataLoader[Any]:
         """Batches of crops of one size, a function of the seed only."""

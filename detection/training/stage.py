@@ -18,7 +18,7 @@ from detection.data.samples import Sample
 from detection.errors import TrainingError, UserError
 from detection.evaluation.evaluator import Evaluator, Result
 from detection.training.model import Model, Prediction
-from detection.training.schedules import ScheduleFactory, scheduled
+from detection.training.schedules import OptimizerFactory, ScheduleFactory, scheduled
 
 
 class Stage(pl.LightningModule):
@@ -182,6 +182,13 @@ class Stage(pl.LightningModule):
         within = batch_idx % self.trainer.accumulate_grad_batches
         numbers = [within] if within else []
         torch.manual_seed(mixed(self.seed, self.global_step, self.global_rank, *numbers))
+
+    def optimized(
+        self, make: OptimizerFactory, schedule: ScheduleFactory | None, batches: Sequence[int]
+    ) -> tuple[list[Optimizer], list[Any]]:
+        """An optimiser of all that is free, and its learning rates; see `scheduled`."""
+        free = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return self.scheduled(make(free), schedule, batches)
 
     def scheduled(
         self, optimizer: Optimizer, schedule: ScheduleFactory | None, batches: Sequence[int]

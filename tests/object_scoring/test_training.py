@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import fit
-from rectangles import draw_rectangles, lite0
+from rectangles import lite0, localization_figures, read_rectangles
 from torch.optim import AdamW
 
 from detection.classification.classifier import AverageFeatures
 from detection.classification.training import ClassificationOptions
 from detection.data.box_examples import BACKGROUND, BoxExamples
-from detection.data.classification import ClassificationAnnotations
 from detection.data.examples import WholeImages
-from detection.data.module import DataModule
 from detection.data.transforms import CentreOrCornerCrop
-from detection.data.voc.localization import VOCLocalization
 from detection.errors import UserError
 from detection.evaluation.localization import LocalizationEvaluator
 from detection.object_scoring.localizer import ObjectScoring
@@ -41,21 +38,7 @@ def make(**changes):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    made = DataModule(
-        name="rectangles", task="localization", layout=VOCLocalization,
-        root=str(draw_rectangles(tmp_path_factory.mktemp("rectangles"))),
-        annotations=ClassificationAnnotations(), cache=tmp_path_factory.mktemp("cache"),
-    )  # fmt: skip
-    made.setup()
-    return made
-
-
-def error(model, data):
-    model.eval().prepare(data)
-    metric = EVALUATOR.metric(2)
-    for batch in data.test_dataloader():
-        metric.update(model.predict(batch), [s.target for s in batch], [s.index for s in batch])
-    return EVALUATOR.figures(metric, data.class_names)
+    return read_rectangles(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +62,11 @@ def scored(data, tmp_path_factory):
 
 def test_it_learns_where_things_are(scored, data, tmp_path):
     """Held out, on the true class: the mean box fails in two of three."""
-    before = error(scored, data)
+    before = localization_figures(scored, data)
     assert before["loc_error_true_class"] >= 0.8  # it says the whole image
     options = RegressOptions(batch_size=8, length=TrainingLength(0, 360, 120), **ONE_CYCLE)
     fit(options.stage(scored, data, EVALUATOR), tmp_path)
-    shared = error(scored, data)
+    shared = localization_figures(scored, data)
     assert shared["loc_error_true_class"] <= 0.4
     assert shared["top1_error"] <= 0.2
     options = ClassWiseOptions(
@@ -93,7 +76,7 @@ def test_it_learns_where_things_are(scored, data, tmp_path):
     fit(options.stage(scored, data, EVALUATOR), tmp_path)
     assert scored.regressor.is_tuned.all()
     assert not torch.equal(scored.regressor.weights[0][0], scored.regressor.weights[0][1])
-    assert error(scored, data)["loc_error_true_class"] <= 0.4
+    assert localization_figures(scored, data)["loc_error_true_class"] <= 0.4
 
 
 def test_the_network_starts_as_the_image_classifiers_copy_once():
@@ -145,7 +128,7 @@ def test_what_was_scored_when_it_stopped_is_not_scored_again(scored, data, monke
 
 def test_a_mirrored_image_has_mirrored_squares_and_boxes(scored, data):
     images = ScoredImages(scored, data, "largest", flip=True)
-    plain, mirrored = images.batch([(5, 2)]), images.batch([(5, 3)])
+    plain, mirrored = (images.batch(np.array([5]), np.array([seed])) for seed in (2, 3))
     grid = scored.grid
     for k, other in enumerate(grid.mirrored().tolist()):
         assert plain.scores[0, k] == mirrored.scores[0, other]

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import fit
-from rectangles import draw_rectangles, lite0
+from rectangles import lite0, read_rectangles
 from torch.optim import AdamW
 
 from detection.boxes import box_iou, decode
 from detection.data.detection import DetectionAnnotations
-from detection.data.module import DataModule
 from detection.data.voc.folder import VOCFolder
 from detection.errors import UserError
 from detection.evaluation.detection import DetectionEvaluator
@@ -87,13 +86,8 @@ def test_its_identity_follows_weights_and_settings():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    made = DataModule(
-        name="rectangles", task="detection", layout=VOCFolder,
-        root=str(draw_rectangles(tmp_path_factory.mktemp("rectangles"))),
-        annotations=DetectionAnnotations(), cache=tmp_path_factory.mktemp("cache"),
-    )  # fmt: skip
-    made.setup()
-    return made
+    annotations = DetectionAnnotations()
+    return read_rectangles(tmp_path_factory, VOCFolder, task="detection", annotations=annotations)
 
 
 OPTIONS = ProposalOptions(

@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import fit
-from rectangles import draw_rectangles, lite0
+from rectangles import lite0, localization_figures, read_rectangles
 from torch.optim import AdamW
 
 from detection.boxes import box_iou, decode
 from detection.classification.classifier import AverageFeatures
 from detection.combine.nms import NMS
-from detection.data.classification import ClassificationAnnotations
-from detection.data.module import DataModule
 from detection.data.samples import Sample
-from detection.data.voc.localization import VOCLocalization
 from detection.errors import TrainingError
 from detection.evaluation.localization import LocalizationEvaluator
 from detection.localization.views import ScaledViews
@@ -51,22 +48,11 @@ def make(num_classes=2, **changes):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    made = DataModule(
-        name="rectangles", task="localization", layout=VOCLocalization,
-        root=str(draw_rectangles(tmp_path_factory.mktemp("rectangles"))),
-        annotations=ClassificationAnnotations(), cache=tmp_path_factory.mktemp("cache"),
-    )  # fmt: skip
-    made.setup()
-    return made
+    return read_rectangles(tmp_path_factory)
 
 
 def measured(model, data):
-    model.eval().prepare(data)
-    evaluator = LocalizationEvaluator()
-    metric = evaluator.metric(2)
-    for batch in data.test_dataloader():
-        metric.update(model.predict(batch), [s.target for s in batch], [s.index for s in batch])
-    return evaluator.figures(metric, data.class_names)["loc_error_true_class"]
+    return localization_figures(model, data)["loc_error_true_class"]
 
 
 def test_a_region_has_the_outputs_of_its_own_class():

@@ -8,16 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import fit
-from rectangles import COLOURS, draw_rectangles, lite0
+from rectangles import COLOURS, lite0, localization_figures, read_rectangles
 from torch.optim import SGD, AdamW
 
 from detection.boxes import clip_boxes_to_image
 from detection.classification.classifier import AverageFeatures
 from detection.combine.nms import NMS
-from detection.data.classification import ClassificationAnnotations
-from detection.data.module import DataModule
 from detection.data.samples import Sample
-from detection.data.voc.localization import VOCLocalization
 from detection.errors import UserError
 from detection.evaluation.localization import LocalizationEvaluator
 from detection.localization.images_stage import rows_with_boxes
@@ -44,13 +41,7 @@ def make(num_classes=2, **changes):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    made = DataModule(
-        name="rectangles", task="localization", layout=VOCLocalization,
-        root=str(draw_rectangles(tmp_path_factory.mktemp("rectangles"))),
-        annotations=ClassificationAnnotations(), cache=tmp_path_factory.mktemp("cache"),
-    )  # fmt: skip
-    made.setup()
-    return made
+    return read_rectangles(tmp_path_factory)
 
 
 @pytest.fixture
@@ -153,12 +144,7 @@ def test_it_learns_where_things_are(data, tmp_path):
     before = model.classifier.features.backbone.conv.conv_stem.weight.clone()
     fit(options.stage(model, data, LocalizationEvaluator(), 0), tmp_path)
     assert torch.equal(before, model.classifier.features.backbone.conv.conv_stem.weight)
-    model.eval().prepare(data)
-    evaluator = LocalizationEvaluator()
-    metric = evaluator.metric(2)
-    for batch in data.test_dataloader():
-        metric.update(model.predict(batch), [s.target for s in batch], [s.index for s in batch])
-    assert evaluator.figures(metric, data.class_names)["loc_error_true_class"] <= 0.35
+    assert localization_figures(model, data)["loc_error_true_class"] <= 0.35
 
 
 def test_accumulated_gradients_are_those_of_the_large_batch(data, tmp_path):
