@@ -16,7 +16,7 @@ from detection.errors import UserError
 
 # Keyword arguments of Lightning's classes go here freely; Lightning checks their names.
 ONE_A_MODEL = ("backbone.weights",)  # or a list, of num_models=
-OPEN_ENDED = ("callbacks", "logger", "trainer", "hydra", "published")
+OPEN_ENDED = ("callbacks", "logger", "trainer", "hydra", "published", "reference")
 
 
 def check_config(cfg: DictConfig) -> None:

@@ -131,6 +131,11 @@ class DataModule(pl.LightningDataModule):
         """Whether there are images to validate on."""
         return "val" in self.splits and len(self.splits["val"]) > 0
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the folder tells of itself, by full names, such as `data/imbalance_median`."""
+        return getattr(self._folder, "figures", {})
+
     def split(self, name: str) -> Any:
         """A split that is read.
 

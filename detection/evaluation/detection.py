@@ -28,7 +28,8 @@ NAMES: dict[Interpolation, str] = {"area": "area", "11point": "11 points"}
 BOTH: tuple[Interpolation, ...] = ("area", "11point")
 NOTE = (
     "Detections are shown from the score on at which their class's F1 is best; hits on difficult "
-    "objects are left out."
+    "objects are left out. In the last row they are those of a precision above 0.5 (R-CNN, figures "
+    "8 to 11), each with the precision of its class down to its score."
 )
 
 

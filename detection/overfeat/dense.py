@@ -95,8 +95,8 @@ def check_slides(classifier: Classifier) -> OffsetPooling:
     return OffsetPooling.of(classifier.features.backbone)
 
 
-def dense_sizes(classifier: Classifier, height: int, width: int) -> list[tuple[str, int, int]]:
-    """Names, heights and widths of the maps that reading an image densely gives (table 5).
+def dense_sizes(classifier: Classifier, height: int, width: int) -> list[tuple[str, str, int, int]]:
+    """Maps that reading an image densely gives (table 5): name, what it is, height and width.
 
     None for a network that cannot, or an image too small for every offset.
     """
@@ -111,9 +111,10 @@ def dense_sizes(classifier: Classifier, height: int, width: int) -> list[tuple[s
     if min(slid) < 1:
         return []
     return [
-        (f"pooled at each of {offsets}×{offsets} offsets", pooled[0], pooled[1]),
-        ("classifier slid over each", slid[0], slid[1]),
-        ("interleaved", offsets * slid[0], offsets * slid[1]),
+        ("layer5", "before the last pooling", before[0], before[1]),
+        ("pooled", f"pooled at each of {offsets}×{offsets} offsets", pooled[0], pooled[1]),
+        ("slid", "classifier slid over each", slid[0], slid[1]),
+        ("classes", "interleaved", offsets * slid[0], offsets * slid[1]),
     ]
 
 

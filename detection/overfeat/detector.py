@@ -17,6 +17,7 @@ from detection.errors import UserError
 from detection.localization.box_codes import Code, from_window
 from detection.localization.views import Frame, ScaledViews
 from detection.overfeat.localizer import REGRESSOR, regressor_head
+from detection.runtime.stopwatch import timed
 from detection.training.model import Model, check_numbers
 
 CLASSIFIER, CONTEXT = "classifier", "context"
@@ -118,7 +119,9 @@ class OverFeatDetector(Model):
 
     def predict(self, batch: Sequence[Sample]) -> list[Detections]:
         """Detections of each image, best first."""
-        return [self.combine(candidates) for candidates in self.candidates(batch)]
+        found = self.candidates(batch)
+        with timed("suppression", batch[0].image.device):
+            return [self.combine(candidates) for candidates in found]
 
     @torch.no_grad()
     def candidates(self, batch: Sequence[Sample]) -> list[Detections]:
@@ -129,7 +132,8 @@ class OverFeatDetector(Model):
         frames = self.views.frames(sample.size)
         views = sample.views[0]
         with self.autocast(views[0].device):
-            maps = [self.maps(view) for view in views]
+            with timed("conv", views[0].device):
+                maps = [self.maps(view) for view in views]
             scales = self.scales(maps, frames)
             hidden = [self.head.layers(scale.rows) for scale in scales]
             below = self.below(scales, hidden)

@@ -13,11 +13,13 @@ from detection.boxes import clip_boxes_to_image, decode
 from detection.combine.nms import NMS, Combination, Detections, no_detections, suppressing
 from detection.data.module import DataModule
 from detection.data.samples import Sample
+from detection.errors import UserError
 from detection.proposals.selective_search import SelectiveSearch
 from detection.proposals.source import ProposalSource
 from detection.regions.advice import Advising, tell_advice
 from detection.regions.parts import parts_of
 from detection.regions.proposing import find_proposals
+from detection.runtime.stopwatch import timed
 from detection.training.model import Model
 from detection.training.part import Entry, Part
 
@@ -85,6 +87,8 @@ class RegionDetector(Model):
         precision: of inference: "float32" or "bfloat16"; SVM margins are float32 in any case.
         suppress_first: suppress among the proposals too, before their boxes are regressed, as
             R-CNN's original does on ILSVRC.
+        box_rounds: how often a box is scored and moved (R-CNN, appendix C: again from where it was
+            moved to "does not improve results").
     """
 
     is_fitted: Tensor
@@ -104,6 +108,7 @@ class RegionDetector(Model):
         published_boxes: Mapping[str, str | None] | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
         suppress_first: bool = False,
+        box_rounds: int = 1,
     ) -> None:
         super().__init__()
         self.features = features
@@ -129,6 +134,9 @@ class RegionDetector(Model):
         self.published_boxes = published_boxes or {}
         self.precision = precision
         self.first = suppressing(combine) if suppress_first else None
+        if box_rounds < 1:
+            raise UserError(f"model.box_rounds={box_rounds}: boxes are scored once at least")
+        self.box_rounds = box_rounds
 
     @property
     def regions(self) -> RegionFeatures:
@@ -207,14 +215,16 @@ class RegionDetector(Model):
         """Proposals of an image, (P, 4); a network's in float32, as it is trained."""
         pixels = image if not image.is_floating_point() else (image * 255).round()
         array = pixels.byte().permute(1, 2, 0).cpu().numpy()
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(image.device.type, enabled=False), timed("proposals", image.device):
             return torch.from_numpy(self.search(array))
 
     # How it detects
 
     def detect(self, image: Tensor, proposals: Tensor) -> Detections:
         """Detections of one image among its (P, 4) proposals, best first."""
-        return self.combine(self.score_boxes(image, proposals))
+        candidates = self.score_boxes(image, proposals)
+        with timed("suppression", image.device):
+            return self.combine(candidates)
 
     @torch.no_grad()
     def score_boxes(self, image: Tensor, proposals: Tensor) -> Detections:
@@ -224,12 +234,16 @@ class RegionDetector(Model):
         if len(boxes) == 0:
             return no_detections(image.device)
         with self.autocast(image.device):
-            prepared = self.regions.prepare(image)
-            # what several boxes share is pooled, and goes through the layers, once
-            rows, which = self.regions.distinct(prepared, boxes, size)
-            pooled = self.regions.pool(prepared, boxes[rows], size)
-            scores = self.score(pooled)[which]  # (R, C)
-            moved = self.move(pooled, which, boxes, size)  # (R, C, 4)
+            with timed(
+                "conv", image.device
+            ):  # SPP-net, table 6: up to pool5, whose regions they are
+                prepared = self.regions.prepare(image)
+                # what several boxes share is pooled, and goes through the layers, once
+                rows, which = self.regions.distinct(prepared, boxes, size)
+                pooled = self.regions.pool(prepared, boxes[rows], size)
+            with timed("fc", image.device):
+                scores = self.score(pooled)[which]  # (R, C)
+                moved = self.move(pooled, which, boxes, size)  # (R, C, 4)
         # a box may stay for several classes: pairs, not each box's best class
         region, label = torch.nonzero(scores > self.min_scores[self.scored_by], as_tuple=True)
         score = scores[region, label].float()
@@ -237,7 +251,24 @@ class RegionDetector(Model):
             still = {"boxes": boxes[region].float(), "scores": score, "labels": label}
             kept = self.first.survivors(still).sort().values
             region, label, score = region[kept], label[kept], score[kept]
-        return {"boxes": moved[region, label].float(), "scores": score, "labels": label}
+        found = {"boxes": moved[region, label].float(), "scores": score, "labels": label}
+        for _ in range(self.box_rounds - 1 if self.moves_boxes else 0):
+            found = self.again(prepared, found, size)
+        return found
+
+    def again(self, prepared: list[Tensor], found: Detections, size: tuple[int, int]) -> Detections:
+        """Boxes scored and moved once more from where they are, each for its class alone."""
+        boxes, label = found["boxes"], found["labels"]
+        pair = torch.arange(len(label), device=label.device)
+        with self.autocast(boxes.device):
+            with timed("conv", boxes.device):
+                rows, which = self.regions.distinct(prepared, boxes, size)
+                pooled = self.regions.pool(prepared, boxes[rows], size)
+            with timed("fc", boxes.device):
+                score = self.score(pooled)[which, label].float()
+                moved = self.move(pooled, which, boxes, size)[pair, label].float()
+        kept = score > self.min_scores[self.scored_by]
+        return {"boxes": moved[kept], "scores": score[kept], "labels": label[kept]}
 
     def logits(self, pooled: Tensor, dropout: float = 0.0) -> Tensor:
         """(R, C + 1) outputs of the classifier, background last."""

@@ -14,6 +14,7 @@ MAX_PADDING = 2.0  # times the images' own pixels
 MAX_ROWS = 65_535  # of what cuDNN samples at a time
 
 Mode = Literal["warp", "square_with_context", "square"]
+Outside = Literal["mean", "edge"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,15 @@ class Warp:
             region (and its padding).
         original_shift: cut out one column and row more on the right and below, as the original
             does: it takes the centre half a pixel too far, and both ends as inclusive.
+        outside: what fills the rest of the square, beyond the image or, with "square", beyond the
+            region: the "mean", or the pixels of the "edge" again (appendix A: "replication").
     """
 
     size_px: int
     padding_px: int
     mode: Mode = "warp"
     original_shift: bool = False
+    outside: Outside = "mean"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Rectangles:
 
     Attributes:
         source: (R, 4) xyxy in the image, inside it.
-        target: (R, 4) xyxy in the square; the rest of the square is the mean.
+        target: (R, 4) xyxy in the square; the rest of the square is filled.
     """
 
     source: Tensor
@@ -69,8 +73,11 @@ def rectangles(boxes: Tensor, size: tuple[int, int], warp: Warp) -> Rectangles:
         half = half.amax(dim=1, keepdim=True).expand(-1, 2)
     centre = (low + high) / 2
     moved = warp.original_shift and (warp.padding_px > 0 or warp.mode != "warp")
-    begin = round_half_up(centre - half * context)
-    end = round_half_up(centre + half * context) + (1 if moved else 0)
+    # MATLAB counts from 1, and rounds halves away from 0
+    begin = round_half_away(centre - half * context + 1) - 1
+    end = round_half_away(centre + half * context + 1)
+    if not moved:
+        begin, end = round_half_up(centre - half * context), round_half_up(centre + half * context)
     end = torch.maximum(end, begin + 1)
     # what lies outside the image is not cut out; the square keeps the mean there
     limit = torch.tensor([size[1], size[0]], dtype=torch.double, device=boxes.device)
@@ -95,6 +102,15 @@ def round_half_up(value: Tensor) -> Tensor:
     return (value + 0.5).floor()
 
 
+def round_half_away(value: Tensor) -> Tensor:
+    """To integers; halves go away from 0, as MATLAB's do.
+
+    >>> round_half_away(torch.tensor([0.5, 1.5, -0.5, 2.4])).tolist()
+    [1.0, 2.0, -1.0, 2.0]
+    """
+    return value.sign() * (value.abs() + 0.5).floor()
+
+
 def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) -> Tensor:
     """Squares (R, 3, S, S) of the regions of some images, one image's after the other's.
 
@@ -103,7 +119,7 @@ def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) 
     (benchmarks/warp.py); channels then lie last in memory.
 
     Args:
-        images: (3, H, W) float32, normalised: the mean is zero, which is what fills the crops.
+        images: (3, H, W) float32, normalised: the mean is zero.
         boxes: for each image (R', 4) half-open xyxy.
         warp: how.
     """
@@ -114,10 +130,12 @@ def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) 
     if not sum(len(p.source) for p in parts):
         return images[0].new_zeros(0, 3, warp.size_px, warp.size_px)
     sample = resize_on_cpu if images[0].device.type == "cpu" else sample_on_device
-    return sample(images, parts, warp.size_px)
+    return sample(images, parts, warp.size_px, warp.outside)
 
 
-def resize_on_cpu(images: Sequence[Tensor], parts: Sequence[Rectangles], side: int) -> Tensor:
+def resize_on_cpu(
+    images: Sequence[Tensor], parts: Sequence[Rectangles], side: int, outside: Outside = "mean"
+) -> Tensor:
     """The crops by OpenCV."""
     total = sum(len(p.source) for p in parts)
     crops = torch.zeros(total, side, side, 3)  # the mean
@@ -134,6 +152,9 @@ def resize_on_cpu(images: Sequence[Tensor], parts: Sequence[Rectangles], side: i
             array, x1, y1, x2, y2, left, top, right, bottom = rows[row]
             place = view[row, top:bottom, left:right]
             cv2.resize(array[y1:y2, x1:x2], (right - left, bottom - top), dst=place)
+            if outside == "edge":
+                margins = (top, side - bottom, left, side - right)
+                cv2.copyMakeBorder(place.copy(), *margins, cv2.BORDER_REPLICATE, dst=view[row])
 
     threads = min(torch.get_num_threads(), total)
     with ThreadPoolExecutor(threads) as pool:
@@ -141,7 +162,9 @@ def resize_on_cpu(images: Sequence[Tensor], parts: Sequence[Rectangles], side: i
     return crops.permute(0, 3, 1, 2)
 
 
-def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side: int) -> Tensor:
+def sample_on_device(
+    images: Sequence[Tensor], parts: Sequence[Rectangles], side: int, outside: Outside = "mean"
+) -> Tensor:
     """The crops by one bilinear sampling, on the images' device.
 
     Images are padded to one size, and each image's regions to one number; images of very
@@ -153,7 +176,7 @@ def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side
     pixels = sum(int(i.shape[1]) * int(i.shape[2]) for i in images)
     if len(images) > 1 and len(images) * height * width > MAX_PADDING * pixels:
         pairs = zip(images, parts, strict=True)
-        return torch.cat([sample_on_device([i], [p], side) for i, p in pairs])
+        return torch.cat([sample_on_device([i], [p], side, outside) for i, p in pairs])
     # one sampling call for all images: a launch for each of 2,000 regions would starve a GPU
     canvas = images[0].new_zeros(len(images), 3, height, width)
     for row, image in enumerate(images):
@@ -164,8 +187,8 @@ def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side
         source[row, : counts[row]] = part.source.to(source)
         target[row, : counts[row]] = part.target.to(target)
     place = torch.arange(side, device=device, dtype=torch.float32)
-    x = sampled(place, source[..., 0::2], target[..., 0::2], width)
-    y = sampled(place, source[..., 1::2], target[..., 1::2], height)
+    x = sampled(place, source[..., 0::2], target[..., 0::2], width, outside)
+    y = sampled(place, source[..., 1::2], target[..., 1::2], height, outside)
     grid = torch.stack(
         [x[:, :, None].expand(-1, -1, side, -1), y[..., None].expand(-1, -1, -1, side)], dim=-1
     )  # (B, K, S, S, 2)
@@ -179,14 +202,16 @@ def sample_on_device(images: Sequence[Tensor], parts: Sequence[Rectangles], side
     return torch.cat([crops[row, :n] for row, n in enumerate(counts)])
 
 
-def sampled(place: Tensor, source: Tensor, target: Tensor, side: int) -> Tensor:
+def sampled(place: Tensor, source: Tensor, target: Tensor, side: int, outside: Outside) -> Tensor:
     """Where along one axis each pixel of a square reads, (..., S), in `grid_sample`'s coordinates.
 
-    As in OpenCV, pixels beyond the cut-out repeat its border; what is not the target's reads far
-    outside the image, which is zero.
+    As in OpenCV, pixels beyond the cut-out repeat its border; what is not the target's reads its
+    edge, or far outside the image, which is zero.
     """
     begin, end = source[..., :1], source[..., 1:]
     left, right = target[..., :1], target[..., 1:]
+    if outside == "edge":
+        place = torch.minimum(torch.maximum(place, left), right - 1)
     pixel = begin + (place - left + 0.5) * (end - begin) / (right - left) - 0.5
     pixel = torch.minimum(torch.maximum(pixel, begin), end - 1)
     relative = 2 * pixel / max(side - 1, 1) - 1

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from detection.backbones.backbone import Backbone
 from detection.backbones.head import FullyConnected, fresh_fully_connected
 from detection.errors import UserError
-from detection.regions.warp import Mode, Warp, warp_regions
+from detection.regions.warp import Mode, Outside, Warp, warp_regions
 from detection.training.part import Entry
 
 
@@ -20,6 +20,7 @@ class WarpedFeatures(nn.Module):
         padding_px: context about a region, in pixels of the network's input.
         mode: how a region becomes a square (appendix A).
         original_shift: the original code's half pixel (see `Warp`).
+        outside: what fills a crop beyond the image (see `Warp`).
         batch_size: regions that go through the convolutions together.
         hidden: outputs of fc6 and fc7 where the backbone has none (GoogLeNet, ResNet).
         grid: bins along a side to which the map is pooled where the backbone has no fc6; None: 1.
@@ -32,6 +33,7 @@ class WarpedFeatures(nn.Module):
         padding_px: int = 16,
         mode: Mode = "warp",
         original_shift: bool = False,
+        outside: Outside = "mean",
         batch_size: int = 256,
         hidden: int = 1024,
         grid: int | None = None,
@@ -49,7 +51,7 @@ class WarpedFeatures(nn.Module):
                 f"backbone.input_px={backbone.input_px}"
             )
         self.backbone = backbone
-        self.warp = Warp(backbone.input_px, padding_px, mode, original_shift)
+        self.warp = Warp(backbone.input_px, padding_px, mode, original_shift, outside)
         self.batch_size = batch_size
         self.hidden = hidden
         self.grid = grid or backbone.fc6_grid

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from detection.report.rendering import templates
-from detection.report.tables import percent
+from detection.report.tables import shown, stage_seconds
 
 MOST_COLUMNS = 4  # of what differs, in a terminal
 WIDEST = 28  # letters of a value in a terminal
@@ -43,18 +43,18 @@ class Row:
     pictures: Sequence[Path]
 
     def figure(self, name: str) -> str:
-        """A measured share in percent, its spread, and in brackets what was published."""
+        """A measured figure, its spread, and in brackets what was published."""
         if name not in self.figures:
             return ""
-        text = percent(self.figures[name])
+        text = shown(name, self.figures[name])
         if name in self.spread:
-            text += f" ± {percent(self.spread[name])}"
+            text += f" ± {shown(name, self.spread[name])}"
         published = self.figures.get(f"published/{name}")
-        return text if published is None else f"{text} ({percent(published)})"
+        return text if published is None else f"{text} ({shown(name, published)})"
 
     def times(self) -> dict[str, float]:
         """Seconds of each stage and test."""
-        return {k[5:-2]: v for k, v in self.figures.items() if k.startswith("time/")}
+        return stage_seconds(self.figures)
 
     def minutes(self) -> str:
         """Of all stages and tests together."""

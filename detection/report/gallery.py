@@ -16,6 +16,7 @@ from detection.report.drawing import Outline, draw_outline
 
 COLOURS = {"right": (34, 160, 84), "false": (222, 57, 57), "missed": (245, 166, 35)}
 SIDE_PX = 420  # longer side of a picture
+LEAST_PRECISION = 0.5  # of detections in the last group (R-CNN, figures 8 to 11)
 
 
 MatchRule = Callable[[Tensor, Tensor], MatchedDetections]  # of detections and ground truths
@@ -23,7 +24,10 @@ MatchRule = Callable[[Tensor, Tensor], MatchedDetections]  # of detections and g
 
 @dataclass(frozen=True)
 class Shown:
-    """One box to draw: kind ("right", "false" or "missed"), label, score (nan if missed), xyxy."""
+    """One box to draw: kind ("right", "false" or "missed"), label, score (nan if missed), xyxy.
+
+    The score may be a precision, see `boxes_at_precision`.
+    """
 
     kind: str
     label: int
@@ -62,9 +66,11 @@ def make_gallery(
 ) -> dict[str, list[Picture]]:
     """The best, the worst and some random images, `count` of each.
 
-    Detections are shown from the score on at which their class's F1 is best.
+    Detections are shown from the score on at which their class's F1 is best; of the random images
+    once more those of a precision above a half, which stands beside them (R-CNN, figures 8 to 11).
     """
     shown = boxes_to_show(len(dataset), tables, curves, match)
+    sure = boxes_at_precision(len(dataset), tables, curves, match)
     quality = np.array([f1(boxes) for boxes in shown])
     size = np.array([len(boxes) for boxes in shown])
     busy = np.flatnonzero(size > 0)
@@ -75,10 +81,12 @@ def make_gallery(
         "worst": by_quality[::-1][:count],
         "random": rng.permutation(len(dataset))[:count],
     }
-    return {
+    drawn = {
         name: [picture(dataset, int(i), shown[int(i)], class_names) for i in chosen]
         for name, chosen in groups.items()
     }
+    again = [picture(dataset, int(i), sure[int(i)], class_names) for i in groups["random"]]
+    return drawn | {"precision above 0.5": again}
 
 
 def boxes_to_show(
@@ -90,7 +98,32 @@ def boxes_to_show(
     """For each image its right, false and missed boxes."""
     detections, gt = tables
     least = torch.tensor([best_f1_score(curve) for curve in curves], dtype=torch.double)
-    detections = detections[detections[:, 2] >= least[detections[:, 1].long()]]
+    return judged(images, detections[detections[:, 2] >= least[detections[:, 1].long()]], gt, match)
+
+
+def boxes_at_precision(
+    images: int,
+    tables: tuple[Tensor, Tensor],
+    curves: Sequence[PRCurve],
+    match: MatchRule,
+) -> list[list[Shown]]:
+    """For each image its boxes where the detector's precision is above a half; missed ones too.
+
+    Their scores are the precision of their class down to their score.
+    """
+    detections, gt = tables
+    detections = detections.clone()
+    for label, curve in enumerate(curves):
+        mine = detections[:, 1] == label
+        ranks = torch.searchsorted(-curve.scores, -detections[mine, 2], right=True) - 1
+        none = ranks < 0  # above the first that counts: a hit on a difficult object
+        precision = curve.precision[ranks.clamp(min=0)] if len(curve.precision) else ranks.double()
+        detections[mine, 2] = torch.where(none, 1.0, precision)
+    return judged(images, detections[detections[:, 2] > LEAST_PRECISION], gt, match)
+
+
+def judged(images: int, detections: Tensor, gt: Tensor, match: MatchRule) -> list[list[Shown]]:
+    """For each image its detections as right or false, and the objects that none has found."""
     _, is_true_positive, gt_is_found = match(detections, gt)
     result: list[list[Shown]] = [[] for _ in range(images)]
     for row, right in zip(detections.tolist(), is_true_positive.tolist(), strict=True):

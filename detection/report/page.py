@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from detection.disk.files import replacing, write_text
 from detection.report.plots import training_curves
 from detection.report.rendering import templates
-from detection.report.tables import percent
+from detection.report.tables import (
+    TIME_AN_IMAGE,
+    Reference,
+    percent,
+    published_of,
+    shown,
+    stage_seconds,
+)
 
 PACKAGES = (
     "detection",
@@ -136,12 +143,12 @@ def write_page(
         config: of the run.
     """
     stages = sorted(p for p in (run_dir / "stages").glob("*_*") if p.is_dir())
-    times = {k[5:-2].replace("_", " "): v for k, v in figures.items() if k.startswith("time/")}
-    published = [
-        Card(f"{percent(value)} %", f"published {key.removeprefix('published/')}")
+    times = {name.replace("_", " "): v for name, v in stage_seconds(figures).items()}
+    an_image = {
+        key.removeprefix(TIME_AN_IMAGE).removesuffix("_s"): shown(key, value)
         for key, value in figures.items()
-        if key.startswith("published/")
-    ]
+        if key.startswith(TIME_AN_IMAGE)
+    }
     spent = [Card(f"{sum(times.values()) / 60:.1f} min", "all stages and tests")] if times else []
     text = (
         templates(percent=percent, data_url=data_url)
@@ -149,10 +156,11 @@ def write_page(
         .render(
             title=run_dir.name,
             subtitle=page.subtitle,
-            cards=[*page.cards[:2], *published, *page.cards[2:], *spent],
-            sections=page.sections,
+            cards=[*page.cards, *spent],
+            sections=[*beside_paper(figures, config.get("reference") or {}), *page.sections],
             training={s.name: plot for s in stages if (plot := training_curves(s))},
             times=times,
+            an_image=an_image,
             config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
             versions={"python": platform.python_version()} | {p: version_of(p) for p in PACKAGES},
         )
@@ -162,6 +170,23 @@ def write_page(
         for title, pictures in getattr(section, "groups", {}).items():
             for n, picture in enumerate(pictures):
                 write_picture(run_dir, f"{title.split()[0]}_{n}", picture.pixels)
+
+
+def beside_paper(figures: Mapping[str, float], reference: Reference) -> list[Section]:
+    """Published figures beside the measured ones, and other systems in the paper's tables."""
+    published = published_of(figures)
+    rows: list[Sequence[object]] = [
+        (name.removeprefix("test/"), shown(name, figures.get(name)), shown(name, value))
+        for name, value in published.items()
+    ]
+    rows += [
+        (f"{system} ({place}): {name.removeprefix('test/')}", "", shown(name, value))
+        for place, systems in reference.items()
+        for system, some in systems.items()
+        for name, value in some.items()
+    ]
+    columns = ("shares in %", "measured", "published")
+    return [SmallTable("Beside the paper", columns, rows)] if rows else []
 
 
 def version_of(package: str) -> str:

@@ -37,7 +37,16 @@ HEADLINES = (  # of every task, in this order
     "test/top1_error", "test/top5_error",
 )  # fmt: skip
 # Where a run lies and who follows it, not what it is.
-ELSEWHERE = ("run_dir", "paths", "logger", "callbacks", "published", "choices", "optimized_metric")
+ELSEWHERE = (
+    "run_dir",
+    "paths",
+    "logger",
+    "callbacks",
+    "published",
+    "reference",
+    "choices",
+    "optimized_metric",
+)
 NOT_DECISIVE = (
     "seed", "data.cache", "data.layout.cache", "data.threads", "data.num_workers",
     "data.source.download_to", "trainer.devices", "trainer.accelerator", "trainer.strategy",

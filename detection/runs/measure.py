@@ -27,12 +27,14 @@ class Measured:
         seconds: that it took.
         result: of a test, in the first process.
         thresholds: of each class, the score from which on a prediction is worth showing.
+        by_part: seconds an image of each part of prediction, of a test.
     """
 
     figures: dict[str, float]
     seconds: float = 0.0
     result: Result | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
+    by_part: dict[str, float] = field(default_factory=dict)
 
 
 def measure(
@@ -54,4 +56,5 @@ def measure(
     start = time.monotonic()
     run = trainer.test if split == "test" else trainer.validate
     run(stage, verbose=False)
-    return Measured(stage.figures, time.monotonic() - start, stage.result, stage.thresholds)
+    seconds = time.monotonic() - start
+    return Measured(stage.figures, seconds, stage.result, stage.thresholds, stage.seconds)

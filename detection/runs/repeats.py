@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 from detection.disk.files import read_json, write_json
 from detection.evaluation.classification import error_table
 from detection.report.page import BarTable, Card, Page, write_page
-from detection.report.tables import INTERVAL, mean_and_deviation, percent
+from detection.report.tables import INTERVAL, TIME_AN_IMAGE, mean_and_deviation, percent
 from detection.runs.report import tell_loggers
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,8 @@ def mean_and_spread(found: Sequence[Figures]) -> Figures:
     for key in (k for k in common if f"/{INTERVAL}" not in k):
         values = [figures[key] for figures in found]
         mean, deviation = mean_and_deviation(values)
-        result[key] = sum(values) if key.startswith("time/") else mean
+        is_stage = key.startswith("time/") and not key.startswith(TIME_AN_IMAGE)
+        result[key] = sum(values) if is_stage else mean
         if key.startswith(("test/", "val/")):
             result[f"{key}_sd"] = deviation
     return result

@@ -14,6 +14,7 @@ from detection.disk.files import write_json
 from detection.report.media import log_media
 from detection.report.page import Plots, write_page
 from detection.report.plots import filter_plots
+from detection.report.tables import TIME_AN_IMAGE
 from detection.runs.measure import Measured
 from detection.training.model import Model
 
@@ -44,16 +45,19 @@ def write_result(
         tested: the test.
         validated: the same on validation images; empty where there are none.
         seconds: of each stage.
-        config: of the run, with the published figures.
+        config: of the run, with the published figures and those of other systems.
         loggers: W&B and others.
     """
     result = tested.result
     assert result is not None
-    figures = all_figures(tested, validated, seconds, config.get("published") or {})
+    published = config.get("published") or {}
+    sizes = {"model/parameters": float(sum(p.numel() for p in model.parameters()))}
+    figures = all_figures(tested, validated, seconds, published) | data.figures | sizes
     write_json(run_dir / "metrics.json", figures)
     result.predictions.save(run_dir)
     result.page.sections += model.sections(data)
-    log.info("test on %s\n%s", config["data"]["name"], result.table.text(figures))
+    text = result.table.text(figures, config.get("reference") or {})
+    log.info("test on %s\n%s", config["data"]["name"], text)
     if filters := filter_plots(model):
         result.page.sections.append(Plots("Filters of the first layers", filters, FILTERS))
     write_page(run_dir, result.page, figures, config)
@@ -83,6 +87,7 @@ def all_figures(
     figures |= {f"val/{name}": value for name, value in validated.figures.items()}
     times = {**seconds, "validation": validated.seconds, "test": tested.seconds}
     figures |= {f"time/{stage}_s": value for stage, value in times.items() if value}
+    figures |= {f"{TIME_AN_IMAGE}{part}_s": value for part, value in tested.by_part.items()}
     return figures | {f"published/{name}": value for name, value in published.items()}
 
 

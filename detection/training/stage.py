@@ -17,6 +17,8 @@ from detection.data.module import DataModule
 from detection.data.samples import Sample
 from detection.errors import TrainingError, UserError
 from detection.evaluation.evaluator import Evaluator, Result
+from detection.runtime.distributed import gather_in_order
+from detection.runtime.stopwatch import Stopwatch, timed
 from detection.training.model import Model, Prediction
 from detection.training.schedules import OptimizerFactory, ScheduleFactory, scheduled
 
@@ -38,6 +40,8 @@ class Stage(pl.LightningModule):
         result: what the last test came to, in the first process; None before.
         figures: the evaluator's figures of the last validation or test, in every process.
         thresholds: the evaluator's, of the last validation of a finished model.
+        seconds: an image, of each part of prediction that names itself (`timed`), and of all;
+            of the last test, in every process.
     """
 
     name = "test"
@@ -54,6 +58,8 @@ class Stage(pl.LightningModule):
         self.result: Result | None = None
         self.figures: dict[str, float] = {}
         self.thresholds: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        self.clock, self.images_timed = Stopwatch(), 0
 
     # What a subclass says
 
@@ -111,8 +117,10 @@ class Stage(pl.LightningModule):
             )
 
     def test_step(self, batch: list[Sample], batch_idx: int) -> None:
-        """Predictions for the metric."""
-        self._update(self.test_metric, batch)
+        """Predictions for the metric, and how long they take."""
+        with self.clock.running():
+            self._update(self.test_metric, batch)
+        self.images_timed += len(batch)
 
     def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Prediction]:
         """A prediction for each image."""
@@ -120,7 +128,9 @@ class Stage(pl.LightningModule):
 
     def _update(self, metric: Any, batch: list[Sample]) -> None:
         ids = [sample.index for sample in batch]
-        metric.update(self.model.predict(batch), [sample.target for sample in batch], ids)
+        with timed("total", self.device):
+            predictions = self.model.predict(batch)
+        metric.update(predictions, [sample.target for sample in batch], ids)
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures of the evaluator, if it was asked."""
@@ -138,6 +148,7 @@ class Stage(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Bring the predictions of all processes together; the first makes a result of them."""
+        self.seconds = self._seconds_an_image()
         with self.test_metric.sync_context():
             if self.trainer.is_global_zero:
                 self.result = self.evaluator.result(self.test_metric, self.data)
@@ -146,6 +157,16 @@ class Stage(pl.LightningModule):
                 self.figures = self.evaluator.figures(self.test_metric, self.data.class_names)
         headline = self.evaluator.headline
         self.log(f"test/{headline}", self.figures[headline], rank_zero_only=True)
+
+    def _seconds_an_image(self) -> dict[str, float]:
+        """Of all processes, by part."""
+        own = (self.images_timed, self.clock.seconds())
+        every = gather_in_order([(self.global_rank, own)])
+        images = max(1, sum(count for count, _ in every))
+        return {
+            part: sum(seconds.get(part, 0.0) for _, seconds in every) / images
+            for part in dict.fromkeys(part for _, seconds in every for part in seconds)
+        }
 
     # Clock, seeds and checks
 

@@ -61,6 +61,17 @@ def test_vgg16_is_fine_tuned_with_fewer_windows():
     assert cfg.model.stages.finetune.batch_size == 7
 
 
+def test_published_seconds_of_table_6():
+    """SPP-net 64 and 24 times as fast as R-CNN."""
+    of = {column: composed(f"experiment=sppnet/table6/{row}").published for column, row in
+          (("1", "ftfc7_1scale"), ("5", "ftfc7_bb_5scale"), ("rcnn", "rcnn_ftfc7"))}  # fmt: skip
+    total = {column: figures["time/image/total_s"] for column, figures in of.items()}
+    assert [round(total["rcnn"] / total[column]) for column in ("1", "5")] == [64, 24]
+    for column, figures in of.items():
+        parts = figures["time/image/conv_s"] + figures["time/image/fc_s"]
+        assert parts == pytest.approx(total[column]), column
+
+
 def test_published_figures_of_table_6():
     want = {
         "pool5": (43.0, 44.9),

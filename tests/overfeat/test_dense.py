@@ -51,7 +51,8 @@ def test_table_5(accurate, size, before, per_offset, whole):
     image = torch.rand(1, 3, *size)
     assert dense_logits(accurate, image, fine=False).shape[2:] == per_offset
     assert dense_logits(accurate, image, fine=True).shape[2:] == whole
-    pooled, *told = [sides for _, *sides in dense_sizes(accurate, *size)]
+    first, pooled, *told = [sides for _, _, *sides in dense_sizes(accurate, *size)]
+    assert first == list(before)
     assert pooled == [side + 4 for side in per_offset]  # fc6 reads 5×5 cells
     assert told == [list(per_offset), list(whole)]
 

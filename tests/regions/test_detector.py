@@ -68,6 +68,27 @@ def test_odd_images(size, scales):
     assert found["labels"].dtype == torch.int64
 
 
+def test_a_second_round_starts_where_the_first_ended():
+    """R-CNN, appendix C: each box is scored and moved again, for its own class."""
+    once, twice = make(), make(box_rounds=2)
+    for model in (once, twice):
+        model.is_fitted[1] = True
+        generator = torch.Generator().manual_seed(2)
+        for parameter in model.head.output(BOX_REGRESSOR).parameters():
+            parameter.data.normal_(0, 0.01, generator=generator)
+    image = torch.randint(0, 256, (3, 120, 150), dtype=torch.uint8)
+    boxes = torch.tensor([[10.0, 10, 60, 50], [30, 40, 140, 110], [0, 0, 150, 120]])
+    first, second = once.score_boxes(image, boxes), twice.score_boxes(image, boxes)
+    assert len(first["boxes"]) == len(second["boxes"]) == 9  # every pair scores enough
+    assert not torch.equal(first["boxes"], second["boxes"])
+    for row in range(9):
+        (again,) = torch.nonzero(first["labels"][row] == torch.arange(3))
+        alone = once.score_boxes(image, first["boxes"][row : row + 1])
+        place = (alone["labels"] == again).nonzero()[0, 0]
+        torch.testing.assert_close(second["boxes"][row], alone["boxes"][place])
+        torch.testing.assert_close(second["scores"][row], alone["scores"][place])
+
+
 def test_finds_its_own_proposals_and_takes_floats():
     detector = make()
     image = torch.randint(0, 256, (3, 90, 110), dtype=torch.uint8)

@@ -20,11 +20,16 @@ from detection.regions.warp import (
 from detection.regions.warped_features import WarpedFeatures
 
 WARPS = [
-    Warp(size, padding, mode, shift)
+    Warp(size, padding, mode, shift, outside)
     for size, padding in ((227, 16), (227, 0), (64, 5))
     for mode in ("warp", "square_with_context", "square")
-    for shift in (False, True)
+    for shift, outside in ((False, "mean"), (True, "mean"), (False, "edge"))
 ]
+
+
+def matlab_round(value):
+    """To the nearest integer, halves away from 0."""
+    return int(np.sign(value) * np.floor(abs(value) + 0.5))
 
 
 def crop_one(image, box, warp):
@@ -40,8 +45,8 @@ def crop_one(image, box, warp):
         cx, cy = x1 + half_w, y1 + half_h
         if warp.mode == "square_with_context":
             half_w = half_h = max(half_w, half_h)
-        x1, y1 = (int(np.floor(v + 0.5)) for v in (cx - half_w * scale, cy - half_h * scale))
-        x2, y2 = (int(np.floor(v + 0.5)) for v in (cx + half_w * scale, cy + half_h * scale))
+        x1, y1 = (matlab_round(v) for v in (cx - half_w * scale, cy - half_h * scale))
+        x2, y2 = (matlab_round(v) for v in (cx + half_w * scale, cy + half_h * scale))
         scale_x, scale_y = size / (x2 - x1 + 1), size / (y2 - y1 + 1)
         pad_x, pad_y = max(0, 1 - x1), max(0, 1 - y1)
         x1, y1, x2, y2 = max(1, x1), max(1, y1), min(width, x2), min(height, y2)
@@ -83,8 +88,8 @@ def test_the_gpus_way_is_opencvs(warp):
     images = [torch.from_numpy(generator.normal(size=(3, *s)).astype("f4")) for s in sizes]
     boxes = [some_boxes(generator, s, n) for s, n in zip(sizes, counts, strict=True)]
     parts = [rectangles(b, s, warp) for b, s in zip(boxes, sizes, strict=True)]
-    by_opencv = resize_on_cpu(images, parts, warp.size_px)
-    by_sampling = sample_on_device(images, parts, warp.size_px)
+    by_opencv = resize_on_cpu(images, parts, warp.size_px, warp.outside)
+    by_sampling = sample_on_device(images, parts, warp.size_px, warp.outside)
     torch.testing.assert_close(by_sampling, by_opencv, rtol=0, atol=1e-3)
 
 
@@ -101,6 +106,22 @@ def test_original_shift_by_hand():
     shifted = rectangles(box, (900, 900), Warp(227, 16, original_shift=True))
     assert shifted.source.tolist() == [[91, 91, 208, 208]]
     assert rectangles(box, (900, 900), Warp(227, 16)).source.tolist() == [[91, 91, 207, 207]]
+
+
+def test_halves_are_rounded_as_matlab_rounds_them():
+    """A box of 10×5 in the corner: its square begins in row -1.5, counted from 1, which is -2."""
+    box = torch.tensor([[0.0, 0, 10, 5]])
+    cut = rectangles(box, (900, 900), Warp(227, 0, "square_with_context", original_shift=True))
+    assert cut.target[0, 1] == round(3 * 227 / 12)  # rows -2 to 9 are 12, and 3 are outside
+
+
+def test_the_edge_repeats_itself():
+    """Appendix A's other way to fill: what the image ends with, as NumPy pads."""
+    image = torch.arange(195.0).expand(3, 195, 195).contiguous()
+    corner = torch.tensor([[0.0, 0, 195, 195]])
+    square = warp_regions([image], [corner], Warp(227, 16, outside="edge"))[0]
+    want = np.pad(image.numpy(), ((0, 0), (16, 16), (16, 16)), mode="edge")
+    torch.testing.assert_close(square, torch.from_numpy(want))
 
 
 def test_missing_context_is_the_mean():

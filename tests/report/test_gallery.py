@@ -5,7 +5,7 @@ import torch
 from detection.evaluation.detection import ap_table
 from detection.metrics import ILSVRCDetectionMAP, VOCMeanAveragePrecision
 from detection.metrics.voc_ap import curves_of
-from detection.report.gallery import best_f1_score, boxes_to_show, f1
+from detection.report.gallery import best_f1_score, boxes_at_precision, boxes_to_show, f1
 
 GT = torch.tensor(
     [[0, 0, 0, 0, 0, 10, 10], [0, 0, 0, 50, 50, 60, 60], [1, 0, 1, 0, 0, 10, 10]],
@@ -30,6 +30,23 @@ def test_right_false_and_missed_boxes():
     assert second == []
     assert f1(first) == 2 / 3
     assert f1([]) == 1.0
+
+
+def test_boxes_at_a_precision_above_a_half():
+    """A right detection before two false ones: precisions 1, 1/2 and 1/3; a half is not above."""
+    gt = torch.tensor([[0, 0, 0, 0, 0, 10, 10]], dtype=torch.double)
+    places = [(0, 0, 10, 10), (20, 20, 30, 30), (40, 40, 50, 50)]
+    scores = (0.9, 0.8, 0.7)
+    rows = [[0, 0, s, *box] for s, box in zip(scores, places, strict=True)]
+    detections = torch.tensor(rows, dtype=torch.double)
+    match_detections = VOCMeanAveragePrecision(1).match
+    curves = curves_of(detections, gt, 1, match_detections(detections, gt))
+    (boxes,) = boxes_at_precision(1, (detections, gt), curves, match_detections)
+    assert [(b.kind, b.score) for b in boxes] == [("right", 1.0)]
+    detections[0, 2] = 0.75  # now the right one is second: precisions 0, 1/2, 1/3
+    curves = curves_of(detections, gt, 1, match_detections(detections, gt))
+    (boxes,) = boxes_at_precision(1, (detections, gt), curves, match_detections)
+    assert [b.kind for b in boxes] == ["missed"]
 
 
 def test_boxes_are_judged_as_the_figures_are():

@@ -27,10 +27,13 @@ SECTIONS = [
 
 def test_every_kind_of_section(tmp_path):
     shown = Page("ten images", [Card("50.0 %", "mAP", is_main=True)], SECTIONS)
-    figures = {"test/map": 0.5, "time/svm_s": 90.0, "published/test/map": 0.592}
-    write_page(tmp_path, shown, figures, {"name": "größer"})
+    figures = {"test/map": 0.5, "time/svm_s": 90.0, "published/test/map": 0.592,
+               "time/image/conv_s": 0.05}  # fmt: skip
+    reference = {"table 8": {"DPM": {"test/map": 0.337}}}
+    write_page(tmp_path, shown, figures, {"name": "größer", "reference": reference})
     text = (tmp_path / "report" / "index.html").read_text()
-    for words in ("ten images", "50.0 %", "59.2 %", "published test/map", "1.5 min",
+    for words in ("ten images", "50.0 %", "<td>50.0</td>", "<td>59.2</td>", "1.5 min",
+                  "DPM (table 8): map", "0.05 s",
                   "cat &amp; dog",
                   "split_1/index.html", "taken for", "<svg>", "one, &lt;F1&gt; 1", "rgb(4, 5, 6)",
                   "größer"):  # fmt: skip

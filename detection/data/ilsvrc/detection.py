@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from detection.data.ilsvrc.detection_layout import find_layout
-from detection.data.ilsvrc.val_halves import val_halves
+from detection.data.ilsvrc.val_halves import Halves, val_halves
 from detection.data.voc.annotation import VOCAnnotation, read_annotation
 from detection.disk.images import image_size
 from detection.errors import UserError
@@ -38,6 +38,9 @@ class ILSVRCDet:
         moves: of single images, in each.
         seed: of that search, and of which train boxes are taken.
         cache: folder in which what it found is kept.
+
+    Attributes:
+        figures: of itself, for `metrics.json`: how uneven val's halves are, once they are used.
     """
 
     def __init__(self, root: Path, *, candidates: int, moves: int, seed: int, cache: str) -> None:
@@ -47,6 +50,7 @@ class ILSVRCDet:
         self.cache = Path(cache)
         self.taken: dict[str, set[int]] = {}  # train image → its objects that are used
         self.boxes_per_class = 0  # of train, at most
+        self.figures: dict[str, float] = {}
 
     def classes(self, image_ids: list[str]) -> list[str]:
         """Names of the 200 classes, whichever images are used."""
@@ -130,7 +134,7 @@ class ILSVRCDet:
             if number:
                 result += self.train_boxes(int(number[1]))
             elif part in ("val1", "val2"):
-                result += self.halves()[part == "val2"]
+                result += self.halves().ids[part == "val2"]
             elif part in ("val", "test"):
                 result += self.whole(part)
             else:
@@ -150,13 +154,15 @@ class ILSVRCDet:
         return kept
 
     @cache  # noqa: B019  (one copy of the data lives as long as the run)
-    def halves(self) -> tuple[list[str], list[str]]:
+    def halves(self) -> Halves:
         """val1 and val2: by lists of these names, if there are any, or by a search, done once."""
         given = self.given_halves()
         ids = [*given[0], *given[1]] if given else self.whole("val")
         annotations = {i: self.xml_path(i) for i in ids}
         val1 = set(given[0]) if given else None
-        return val_halves(annotations, val1, list(det_classes()), self.search, self.cache)
+        found = val_halves(annotations, val1, list(det_classes()), self.search, self.cache)
+        self.figures |= found.figures()
+        return found
 
     def given_halves(self) -> list[list[str]]:
         """Both halves without blacklisted images, if there are lists of them; else nothing.

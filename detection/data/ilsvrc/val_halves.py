@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,34 @@ log = logging.getLogger(__name__)
 Search = tuple[int, int, int]  # candidates, moves and seed of `balanced_halves`
 
 
+@dataclass(frozen=True)
+class Halves:
+    """Both halves of val.
+
+    Attributes:
+        ids: of val1 and of val2.
+        imbalance: of each class, |a - b| / (a + b) of its objects.
+    """
+
+    ids: tuple[list[str], list[str]]
+    imbalance: list[float]
+
+    def figures(self) -> dict[str, float]:
+        """Largest and median imbalance (4.1)."""
+        return {
+            "data/imbalance_largest": max(self.imbalance),
+            "data/imbalance_median": float(np.median(self.imbalance)),
+        }
+
+
 def val_halves(
     annotations: Mapping[str, Path],
     val1: Set[str] | None,
     wnids: list[str],
     search: Search,
     cache: Path,
-) -> tuple[list[str], list[str]]:
-    """Ids of val1 and val2; tells the relative imbalance of the classes.
+) -> Halves:
+    """val1 and val2; tells the relative imbalance of the classes.
 
     What was found is kept, under a name that holds all it depends on: the annotations' sizes and
     times too.
@@ -53,14 +74,15 @@ def val_halves(
         )
         halves = [[ids[row] for row in np.flatnonzero(half)] for half in (first, ~first)]
         write_json(kept, {"halves": halves, "imbalance": imbalance(first, counts).tolist()})
-    found = read_json(kept)
-    one, two = found["halves"]
+    kept_halves = read_json(kept)
+    one, two = kept_halves["halves"]
+    found = Halves((one, two), kept_halves["imbalance"])
+    largest, median = found.figures().values()
     log.info(
         "val1 %d images, val2 %d; relative imbalance of classes: largest %.1f%%, median %.1f%%",
-        len(one), len(two),
-        100 * max(found["imbalance"]), 100 * float(np.median(found["imbalance"])),
+        len(one), len(two), 100 * largest, 100 * median,
     )  # fmt: skip
-    return one, two
+    return found
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
