@@ -75,9 +75,9 @@ def run(script, *words, check=True, timeout=300, under=()):
 
 
 def figures(folder):
-    """What a run measured, times apart."""
+    """What a run measured, times and the model's size apart."""
     metrics = json.loads((Path(folder) / "metrics.json").read_text())
-    return {k: v for k, v in metrics.items() if not k.startswith("time/")}
+    return {k: v for k, v in metrics.items() if not k.startswith(("time/", "model/"))}
 
 
 def kill_when(sign, *words):

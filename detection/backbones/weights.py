@@ -1,7 +1,6 @@
 """Weights of a backbone: downloaded, or from a file. Readers return them, and change nothing."""
 
 import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,14 @@ from torchvision.models import WeightsEnum
 
 from detection.backbones.backbone import Backbone, LoadedWeights
 from detection.backbones.caffe_weights import CaffeNames, read_caffe
+from detection.disk.torch_files import check_weights, load_plain
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
 
 BACKBONE_PREFIX = "features.backbone."  # where a model of ours keeps its backbone
 HEAD_PREFIXES = ("head.", "")  # and its fc6 and fc7; "" in checkpoints of older versions
+WRAPPED = ("state_dict", "model", "model_state_dict", "weights")  # where programs keep the weights
 
 
 @dataclass(frozen=True)
@@ -134,18 +135,25 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise UserError(f"backbone.weights={path}: there is no such file")
-    try:
-        if path.suffix == ".safetensors":
+    what = f"backbone.weights={path} is not a file of weights"
+    if path.suffix == ".safetensors":
+        try:
             content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, SafetensorError,
-    ) as error:  # fmt: skip
-        reason = str(error).split("\n")[0]
-        raise UserError(f"backbone.weights={path} is not a file of weights: {reason}") from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"backbone.weights={path} holds no state dict")
-    return content
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{what}: {error}") from None
+    else:
+        content = load_plain(path, what)
+    for key in WRAPPED:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    return {bare(name): value for name, value in check_weights(content, what).items()}
+
+
+def bare(name: str) -> str:
+    """A tensor's name without what a wrapper for several GPUs, or a compiled one, adds.
+
+    >>> bare("module.conv1.weight"), bare("features.module.0.weight"), bare("_orig_mod.fc.bias")
+    ('conv1.weight', 'features.0.weight', 'fc.bias')
+    """
+    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))

@@ -139,8 +139,16 @@ class Classifier(Model):
         published = features.backbone.published_classifier
         if published and published["weight"].shape == self.output.weight.shape:
             self.output.load_state_dict(published)
-        self.views = views or centre_view()
-        self.views.bind(self.side_px, features.backbone)
+        self.look_at(views or centre_view())
+
+    def look_at(self, views: ViewSet) -> None:
+        """Take these views of a test image.
+
+        Raises:
+            UserError: they do not fit the network.
+        """
+        self.views = views
+        views.bind(self.side_px, self.features.backbone)
 
     # The contract of a model
 

@@ -1,35 +1,15 @@
 """The one door through which a config becomes an object."""
 
-import importlib
-import inspect
 from collections.abc import Sequence
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from torch import nn
 
 from detection.errors import TrainingError, UserError
 
 ALLOWED = ("detection.", "pytorch_lightning.", "torch.optim.", "torchvision.", "albumentations.")
-# Rooms whose classes a checkpoint may name: what models are made of. Some are to come.
-MODEL_ROOMS = tuple(
-    f"detection.{room}."
-    for room in (
-        "backbones",
-        "classification",
-        "combine",
-        "localization",
-        "object_scoring",
-        "overfeat",
-        "proposals",
-        "regions",
-        "rpn",
-        "sppnet",
-        "training",
-    )
-)
 
 
 def build(node: Any, allowed: Sequence[str] = ALLOWED, **arguments: Any) -> Any:
@@ -65,52 +45,11 @@ def build(node: Any, allowed: Sequence[str] = ALLOWED, **arguments: Any) -> Any:
 
 
 def build_model(tree: dict[str, Any], num_classes: int) -> Any:
-    """A model from its config: the tree of `_target_`s that a checkpoint keeps."""
+    """A model from a run's own config: the tree of `_target_`s that its checkpoint keeps.
+
+    From a checkpoint it is built by `parts.build_part`, which knows the parts of models alone.
+    """
     return build(tree, num_classes=num_classes)
-
-
-def build_foreign_model(tree: dict[str, Any], num_classes: int) -> Any:
-    """A model from the config in somebody's checkpoint, which is data and no program.
-
-    Each name must be where a class of our model rooms is defined, or a function that makes a
-    module. A prefix only proves nothing, for Hydra walks attributes (`detection.<module>.<what it
-    imports>`), and other functions of these rooms read files.
-
-    Raises:
-        UserError: it names anything else, or does not fit what it names.
-    """
-    for target in targets(tree):
-        if not target.startswith(MODEL_ROOMS) or not makes_parts(target):
-            raise UserError(f"the checkpoint asks to run {target}, which is refused")
-    try:
-        return build(tree, MODEL_ROOMS, num_classes=num_classes)
-    except InstantiationException as error:
-        raise UserError(f"the checkpoint's model cannot be built: {error.__cause__}") from error
-
-
-def makes_parts(target: str) -> bool:
-    """Whether a dotted name is where a class is defined, or a function that makes a module.
-
-    >>> makes_parts("detection.combine.nms.NMS"), makes_parts("detection.backbones.zf5.zf5")
-    (True, True)
-    >>> makes_parts("detection.combine.nms.torch.load")
-    False
-    >>> makes_parts("detection.proposals.published.read_mat_boxes")
-    False
-    """
-    module_name, _, name = target.rpartition(".")
-    try:
-        found = vars(importlib.import_module(module_name)).get(name)
-    except ImportError:
-        return False
-    defined = (getattr(found, "__module__", None), getattr(found, "__qualname__", None))
-    if defined != (module_name, name):
-        return False
-    if inspect.isclass(found):
-        return True
-    made = get_type_hints(found).get("return")
-    parts = get_args(made) or (made,)  # of a union
-    return all(inspect.isclass(part) and issubclass(part, nn.Module) for part in parts)
 
 
 def targets(plain: Any) -> list[str]:
@@ -127,12 +66,12 @@ def targets(plain: Any) -> list[str]:
     return []
 
 
-def without_weights(tree: Any) -> Any:
-    """A model's config whose backbones start from nothing: their weights come from elsewhere.
+def without(tree: Any, option: str) -> Any:
+    """A model's config whose parts do not have an option: it is None wherever it stands.
 
-    >>> without_weights({"features": {"backbone": {"weights": "imagenet", "width": 1}}})
+    >>> without({"features": {"backbone": {"weights": "imagenet", "width": 1}}}, "weights")
     {'features': {'backbone': {'weights': None, 'width': 1}}}
     """
     if isinstance(tree, dict):
-        return {k: None if k == "weights" else without_weights(v) for k, v in tree.items()}
-    return [without_weights(value) for value in tree] if isinstance(tree, list) else tree
+        return {k: None if k == option else without(v, option) for k, v in tree.items()}
+    return [without(value, option) for value in tree] if isinstance(tree, list) else tree

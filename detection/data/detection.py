@@ -1,9 +1,11 @@
 """Detection annotations: from a folder's objects to the ground truth of each split's images."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,11 +18,16 @@ from detection.data.ground_truth import DetectionFolder, GroundTruth, Proposals
 from detection.data.samples import NO_PROPOSALS, Sample, Target, as_image
 from detection.data.voc.annotation import VOCObject
 from detection.data.voc.checks import BadBoxes, checked_objects
+from detection.disk.files import write_text
 from detection.disk.images import image_size, read_image, read_reduced
+from detection.disk.text import some
 from detection.errors import UserError
 from detection.runtime.distributed import is_first_process
 
 log = logging.getLogger(__name__)
+
+Unknown = Literal["refuse", "leave_out"]
+FEW = 5  # remarks that are told one by one
 
 
 class DetectionSplit(Dataset[Sample]):
@@ -33,6 +40,11 @@ class DetectionSplit(Dataset[Sample]):
         bad_boxes: a box that leaves the image is clipped (one of no area is dropped, and reported),
             or refused.
         use_difficult: keep difficult objects in the ground truth.
+        unknown: an object of a class that is not named is refused, or left out and told.
+        beside_dropped: look for negatives in images of which a box was dropped, too.
+
+    Attributes:
+        remarks: what was changed or left out, a line each.
 
     Raises:
         UserError: an annotation that is malformed or names an unknown class.
@@ -45,28 +57,34 @@ class DetectionSplit(Dataset[Sample]):
         class_names: Sequence[str],
         bad_boxes: BadBoxes = "clip",
         use_difficult: bool = True,
+        unknown: Unknown = "refuse",
+        beside_dropped: bool = True,
     ) -> None:
         self.folder = folder
         self.image_ids = list(image_ids)
         self.paths = [folder.image_path(i) for i in self.image_ids]
         # images in which all objects are annotated: what is not is background
-        self.searched = [n for n, i in enumerate(self.image_ids) if folder.is_exhaustive(i)]
-        self._row = {index: row for row, index in enumerate(self.searched)}  # in the store
+        self.searched = []
         self.store: Proposals | None = None
         labels = {name: label for label, name in enumerate(class_names)}
-        warnings: list[str] = []
+        self.remarks: list[str] = []
+        left_out: Counter[str] = Counter()
         objects: list[VOCObject] = []
         counts = [0]
-        for image_id, path in zip(self.image_ids, self.paths, strict=True):
-            found = checked_objects(folder.annotation(image_id), path, bad_boxes, warnings)
-            for thing in found:
-                if thing.name not in labels:
-                    raise UserError(
-                        f"annotation {folder.annotation(image_id).path}: class {thing.name!r} is "
-                        f"not in the list of classes {list(class_names)}: name them all in "
-                        "data.annotations.classes (a trained model knows only its own)"
-                    )
-            kept = [o for o in found if use_difficult or not o.difficult]
+        for number, (image_id, path) in enumerate(zip(self.image_ids, self.paths, strict=True)):
+            checked = checked_objects(folder.annotation(image_id), path, bad_boxes, self.remarks)
+            strange = [thing.name for thing in checked.objects if thing.name not in labels]
+            if strange and unknown == "refuse":
+                raise UserError(
+                    f"annotation {folder.annotation(image_id).path}: class {strange[0]!r} is "
+                    f"not in the list of classes {list(class_names)}: name them all in "
+                    "data.annotations.classes, or set data.annotations.unknown=leave_out"
+                )
+            left_out.update(strange)
+            if folder.is_exhaustive(image_id) and (beside_dropped or not checked.dropped):
+                self.searched.append(number)
+            named = [o for o in checked.objects if o.name in labels]
+            kept = [o for o in named if use_difficult or not o.difficult]
             objects += kept
             counts.append(len(kept))
         # arrays, not an object an image
@@ -76,8 +94,10 @@ class DetectionSplit(Dataset[Sample]):
             torch.tensor([labels[o.name] for o in objects], dtype=torch.long),
             torch.tensor([o.difficult for o in objects], dtype=torch.bool),
         )
-        if warnings:
-            log.warning("%d boxes changed or dropped: %s", len(warnings), "; ".join(warnings))
+        self._row = {index: row for row, index in enumerate(self.searched)}  # in the store
+        if left_out:
+            names = some([f"{count} of {name!r}" for name, count in left_out.most_common()])
+            log.warning("objects of classes that are not named are left out: %s", names)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -199,6 +219,12 @@ class DetectionAnnotations:
         bad_boxes: "clip" or "refuse" (see `DetectionSplit`).
         train_on_difficult: keep difficult objects in training, as R-CNN's and SPP-net's code did
             (roidb_from_voc.m).
+        unknown: "refuse" or "leave_out" objects of a class that is not in `classes`.
+        negatives_beside_dropped: look for background in training images of which a box of no area
+            was dropped, too: the object may be there.
+
+    Raises:
+        UserError: two classes have one name.
     """
 
     def __init__(
@@ -206,8 +232,15 @@ class DetectionAnnotations:
         classes: Sequence[str] | None = None,
         bad_boxes: BadBoxes = "clip",
         train_on_difficult: bool = True,
+        unknown: Unknown = "refuse",
+        negatives_beside_dropped: bool = False,
     ) -> None:
-        self.classes = classes
+        self.classes = None if classes is None else [str(name) for name in classes]  # or numbers
+        twice = [n for n, count in Counter(self.classes or ()).items() if count > 1]
+        if twice:
+            raise UserError(f"data.annotations.classes names {some(twice)} twice")
+        self.unknown: Unknown = unknown
+        self.beside_dropped = negatives_beside_dropped
         self.bad_boxes: BadBoxes = bad_boxes
         self.train_on_difficult = train_on_difficult
 
@@ -220,6 +253,9 @@ class DetectionAnnotations:
             UserError: whatever is wrong with lists and annotations.
         """
         ids = folder.split_ids(request.lists, request.fractions, request.seed)
+        for split in (s for s in ("train", "test") if s in splits and s not in ids):
+            folder.ids(split)  # which says what lists there are
+            raise UserError(f"{folder.root} has no {split} images")
         every_id = sorted({i for split in ids.values() for i in split})
         names = list(self.classes or folder.classes(every_id))
         ids = with_validation(ids, folder, request.val_images)
@@ -227,7 +263,11 @@ class DetectionAnnotations:
         made = {}
         for split in (s for s in splits if s in ids):
             keep = self.train_on_difficult or split != "train"
-            made[split] = DetectionSplit(folder, ids[split], names, self.bad_boxes, keep)
+            beside = self.beside_dropped or split != "train"
+            made[split] = DetectionSplit(
+                folder, ids[split], names, self.bad_boxes, keep, self.unknown, beside
+            )
+            tell_remarks(made[split].remarks, request, split)
             public = folder.is_annotated(request.lists.get(split) or split)
             if made[split].num_objects == 0 and (split == "train" or (split == "test" and public)):
                 raise UserError(
@@ -241,6 +281,18 @@ class DetectionAnnotations:
         if "train" in made and is_first_process():
             log.info("%s", box_summary({s: some.objects for s, some in made.items()}, names))
         return names, made
+
+
+def tell_remarks(remarks: Sequence[str], request: SplitRequest, split: str) -> None:
+    """How many boxes were changed, and the first of them; all stand in a file."""
+    if not remarks or not is_first_process():
+        return
+    told = f"{len(remarks)} boxes changed or dropped: {some(remarks)}"
+    if len(remarks) > FEW:
+        file = request.cache / "remarks" / f"{request.name}-{split}.txt"
+        write_text(file, "\n".join(remarks) + "\n")
+        told += f"; all are in {file}"
+    log.warning("%s", told)
 
 
 def with_validation(

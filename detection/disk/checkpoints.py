@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from detection import __version__
-from detection.config.build import build_foreign_model, without_weights
+from detection.config.build import without
+from detection.config.parts import build_part
 from detection.disk.files import replacing
 from detection.disk.older_checkpoints import OLDER_FORMAT, completed, upgraded
+from detection.disk.torch_files import check_weights, load_plain
 from detection.errors import UserError
 
 FORMAT = 2  # of the file; a reader refuses others
@@ -113,22 +114,51 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         UserError: it is missing, damaged, or none of ours.
     """
     file = find_checkpoint(path)
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{file} is damaged or not a {NAME}: {reason}") from None
+    what = f"{file} is damaged or not a {NAME}"
+    content = load_plain(file, what)
     if isinstance(content, dict) and content.get("format") == OLDER_FORMAT:
         content = upgraded(content) | {"format": FORMAT}
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{file} is not a {NAME} of this version (format {FORMAT})")
+    check_content(content, what)
     return completed(content)  # type: ignore[return-value]
 
 
+def check_content(content: dict[str, Any], what: str) -> None:
+    """Check that everything is there, and of its type.
+
+    Raises:
+        UserError: something is not; names it.
+    """
+    kinds = {"model": dict, "data": dict, "class_names": list, "state_dict": dict}
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            found = "missing" if key not in content else f"a {type(content[key]).__name__}"
+            raise UserError(f"{what}: {key} is {found}")
+    names, thresholds = content["class_names"], content.get("thresholds", {})
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{what}: class_names must be names")
+    if not isinstance(thresholds, dict) or not all(
+        isinstance(k, str) and isinstance(v, float) for k, v in thresholds.items()
+    ):
+        raise UserError(f"{what}: thresholds must be numbers by class")
+    if "_target_" not in content["model"]:
+        raise UserError(f"{what}: model says nothing to build")
+    check_weights(content["state_dict"], what)
+
+
 def restore_model(content: Checkpoint) -> Any:
-    """The model of a checkpoint, built by our own classes only, in eval mode."""
-    tree = without_weights(content["model"])  # they are in the state dict
-    model = build_foreign_model(tree, len(content["class_names"]))
+    """The model of a checkpoint, built of the listed parts of models only, in eval mode.
+
+    Raises:
+        UserError: its config asks for more, or its weights are of another network.
+    """
+    tree = without(content["model"], "weights")  # they are in the state dict
+    classes = len(content["class_names"])
+    with torch.device("meta"):  # sizes first: a config of a few bytes can ask for all memory
+        alone = without(tree, "classes")  # of a localiser: other runs, which it would read
+        check_fits(build_part(alone, num_classes=classes), content)
+    model = build_part(tree, num_classes=classes)
     load_weights(model, content)
     return model.eval()
 
@@ -142,11 +172,31 @@ def load_weights(model: nn.Module, content: Checkpoint) -> None:
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        names = ", ".join(content["class_names"][:8])
-        raise UserError(
-            f"the checkpoint's weights do not fit this model (it was trained on "
-            f"{len(content['class_names'])} classes: {names}): {str(error).splitlines()[1].strip()}"
-        ) from None
+        raise UserError(misfit(content, str(error).splitlines()[1].strip())) from None
+
+
+def check_fits(model: nn.Module, content: Checkpoint) -> None:
+    """Check the sizes of a checkpoint's weights against a model's, which needs none of its own.
+
+    Raises:
+        UserError: one is missing, or of another size.
+    """
+    state = content["state_dict"]
+    for name, value in model.state_dict().items():
+        if name not in state:
+            raise UserError(misfit(content, f"there is no {name}"))
+        if state[name].shape != value.shape:
+            there, here = list(state[name].shape), list(value.shape)
+            raise UserError(misfit(content, f"{name} is {there} there and {here} here"))
+
+
+def misfit(content: Checkpoint, reason: str) -> str:
+    """A message about weights of another network or of other classes."""
+    names = ", ".join(content["class_names"][:8])
+    return (
+        f"the checkpoint's weights do not fit this model (it was trained on "
+        f"{len(content['class_names'])} classes: {names}): {reason}"
+    )
 
 
 def weights_digest(network: nn.Module) -> str:

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,35 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    """Write a JSON file whole; what is no number becomes null, for JSON has no NaN."""
+    write_text(path, json.dumps(with_nulls(value), indent=1, allow_nan=False) + "\n")
+
+
+def with_nulls(value: Any) -> Any:
+    """A value of JSON's kinds with None for NaN and infinity.
+
+    >>> with_nulls({"a": [float("nan"), 1.5]})
+    {'a': [None, 1.5]}
+    """
+    if isinstance(value, dict):
+        return {key: with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_figures(path: Path) -> dict[str, float]:
+    """The figures of a `metrics.json`; null is NaN.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(
+        value is None or isinstance(value, int | float) for value in content.values()
+    ):
+        raise UserError(f"{path} holds no figures: delete it, and start the run again")
+    return {key: math.nan if value is None else float(value) for key, value in content.items()}
 
 
 def read_json(path: Path) -> Any:
@@ -53,4 +81,8 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} line {error.lineno} is not JSON: {error.msg}") from None
+        raise UserError(
+            f"{path} line {error.lineno} is not JSON ({error.msg}): delete it to have it made anew"
+        ) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it") from None

@@ -1,5 +1,6 @@
 """Images on disk → RGB arrays. Imports no torch: processes that look for proposals start fast."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,11 @@ from PIL import Image, UnidentifiedImageError
 
 from detection.errors import UserError
 
+log = logging.getLogger(__name__)
+_told: set[int] = set()  # numbers of bits that a person knows of
+
 CACHE_BYTES = 2**30  # of decoded images that a process keeps where nobody says otherwise
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 ORIENTATION = 0x0112  # EXIF's tag
 # quarter turns against the clock, and whether it is mirrored then, for each value of the tag
 TURNS = {
@@ -47,10 +51,30 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         UserError: the file is missing, truncated or not an image.
     """
     with opened(path) as image:
-        if image.mode.startswith("I"):  # Pillow would cut 16 bits off at 255
-            grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
+        if image.mode.startswith(("I", "F")):
+            return np.repeat(as_bytes(np.asarray(image), path)[:, :, None], 3, axis=2)
         return np.array(image.convert("RGB"))
+
+
+def as_bytes(grey: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """Values of more than 8 bits in 8: those of 12 bits, as cameras of microscopes give, by 4.
+
+    (Pillow would cut what is above 255.)
+
+    Raises:
+        UserError: values whose scale nobody knows: negative, of 32 bits, or no whole numbers.
+    """
+    most = grey.max(initial=0)
+    if grey.dtype.kind == "f" or grey.min(initial=0) < 0 or most >= 2**16:
+        raise UserError(
+            f"image {path} has values from {grey.min(initial=0)} to {most} ({grey.dtype}): save it "
+            "with 8 or 16 bits a pixel"
+        )
+    bits = 8 if most < 2**8 else 12 if most < 2**12 else 16
+    if bits < 16 and bits not in _told:
+        _told.add(bits)
+        log.warning("image %s has 16 bits a pixel and values of %d: read as %d", path, bits, bits)
+    return (grey.astype(np.uint32) >> (bits - 8)).astype(np.uint8)
 
 
 def read_upright(path: Path) -> NDArray[np.uint8]:
@@ -60,11 +84,43 @@ def read_upright(path: Path) -> NDArray[np.uint8]:
     does not turn.
     """
     pixels = read_image(path)
-    with opened(path) as image:
-        turn = image.getexif().get(ORIENTATION, 1)
-    steps, mirror = TURNS.get(turn, (0, False))
+    steps, mirror = turn_of(path)
     turned = np.rot90(pixels, steps)
     return np.ascontiguousarray(turned[:, ::-1] if mirror else turned)
+
+
+def turn_of(path: Path) -> tuple[int, bool]:
+    """How viewers turn a photograph: quarter turns against the clock; whether it is mirrored."""
+    with opened(path) as image:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1), (0, False))
+
+
+def stored_box(
+    box: tuple[float, float, float, float], turn: tuple[int, bool], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """A box in pixels of a photograph as it is shown, in pixels as it is stored.
+
+    Args:
+        box: half-open xyxy.
+        turn: see `turn_of`.
+        size: width and height as stored.
+
+    >>> stored_box((0, 0, 2, 1), (1, False), (10, 5))  # shown 5 wide, 10 high
+    (9, 0, 10, 2)
+    """
+    x1, y1, x2, y2 = box
+    steps, mirror = turn
+    width, height = size
+    shown_width = height if steps % 2 else width
+    if mirror:
+        x1, x2 = shown_width - x2, shown_width - x1
+    if steps == 1:
+        return width - y2, x1, width - y1, x2
+    if steps == 2:
+        return width - x2, height - y2, width - x1, height - y1
+    if steps == 3:
+        return y1, height - x2, y2, height - x1
+    return x1, y1, x2, y2
 
 
 def read_reduced(path: Path, side_px: int) -> NDArray[np.uint8]:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from detection.classification.classifier import Classifier
+from detection.classification.views import ViewSet
 from detection.combine.nms import Combination, Detections, best_of_each_class, concatenate
 from detection.data.module import DataModule
 from detection.data.samples import Sample, Transform
@@ -48,7 +50,7 @@ class Localizer(Model):
         rank: the guesses are in the order of their boxes' scores ("boxes": OverFeat, 4.3), or of
             the classes' in the image.
         classes: run, or runs, of classifiers that name the classes in place of the localiser's own.
-        class_views: of those; None: as they were trained. A config of test-time views.
+        class_views: of those; None: as they were trained.
 
     Raises:
         UserError: a classifier cannot be read, or is for other classes.
@@ -65,7 +67,7 @@ class Localizer(Model):
         combine: Combination,
         rank: Rank = "boxes",
         classes: str | Sequence[str] | None = None,
-        class_views: dict[str, Any] | None = None,
+        class_views: ViewSet | None = None,
     ) -> None:
         super().__init__()
         if top_k < 1:
@@ -186,17 +188,17 @@ class Localizer(Model):
         return super().interface() | others
 
 
-def with_views(content: Checkpoint, views: dict[str, Any] | None) -> Model:
+def with_views(content: Checkpoint, views: ViewSet | None) -> Model:
     """A classifier of a checkpoint, perhaps with other test-time views.
 
     Raises:
         UserError: it is a model of another kind.
     """
-    tree = content["model"]
-    tree = {**tree, "views": views} if views else tree
-    model: Model = restore_model({**content, "model": tree})
-    if "classification" not in model.tasks:
+    model = restore_model(content)
+    if not isinstance(model, Classifier):
         raise UserError("classes= names a model that is no classifier")
+    if views is not None:
+        model.look_at(views)
     return model
 
 

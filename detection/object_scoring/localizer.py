@@ -1,13 +1,14 @@
 """Object scoring: a class's scores on the squares of a grid say where it is."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from detection.boxes import clip_boxes_to_image
 from detection.classification.classifier import Classifier, ImageFeatures
+from detection.classification.views import ViewSet
 from detection.combine.nms import NMS, Combination, Detections
 from detection.data.module import DataModule
 from detection.data.samples import Sample, Transform
@@ -70,7 +71,7 @@ class ObjectScoring(Localizer):
         top_k: int = 5,
         combine: Combination = NMS(max_per_class=1),
         classes: str | Sequence[str] | None = None,
-        class_views: dict[str, Any] | None = None,
+        class_views: ViewSet | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__(

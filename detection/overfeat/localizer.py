@@ -1,7 +1,7 @@
 """OverFeat's localiser: a regressor slid over the classifier's own maps (sections 4.1 to 4.3)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from detection.backbones.head import FullyConnected, Head, initialize
 from detection.backbones.sliding import SlidingWindows
 from detection.boxes import clip_boxes_to_image
 from detection.classification.classifier import Classifier, ImageFeatures
+from detection.classification.views import ViewSet
 from detection.combine.accumulation import Accumulation
 from detection.combine.nms import Combination, Detections, concatenate
 from detection.data.module import DataModule
@@ -71,7 +72,7 @@ class OverFeatLocalizer(Localizer):
         combine: Combination = Accumulation(),
         rank: Rank = "boxes",
         classes: str | Sequence[str] | None = None,
-        class_views: dict[str, Any] | None = None,
+        class_views: ViewSet | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__(

@@ -1,13 +1,14 @@
 """A region proposal network with outputs for each class, as a localiser (ResNet, appendix C)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from detection.boxes import clip_boxes_to_image
 from detection.classification.classifier import Classifier, ImageFeatures
+from detection.classification.views import ViewSet
 from detection.combine.nms import Combination, Detections, concatenate
 from detection.combine.voting import BoxVoting
 from detection.data.module import DataModule
@@ -55,7 +56,7 @@ class PerClassRPN(Localizer):
         combine: Combination = BoxVoting(),
         rank: Rank = "classes",
         classes: str | Sequence[str] | None = None,
-        class_views: dict[str, Any] | None = None,
+        class_views: ViewSet | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__(

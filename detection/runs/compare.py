@@ -14,7 +14,7 @@ import yaml
 from detection.config.command import run
 from detection.config.help import asks_for_help
 from detection.config.plain import flat
-from detection.disk.files import write_text
+from detection.disk.files import read_figures, write_text
 from detection.errors import UserError
 from detection.report.comparison import FORMATS, Comparison, Row
 from detection.report.tables import mean_and_deviation
@@ -89,11 +89,11 @@ def read_run(folder: Path) -> RunRecord:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     try:
         config = yaml.load(file.read_text(encoding="utf-8"), loader)
-        figures = json.loads(metrics.read_text()) if metrics.is_file() else {}
+        figures = read_figures(metrics) if metrics.is_file() else {}
     except (yaml.YAMLError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} has a damaged file: {str(error).splitlines()[0]}") from None
-    if not isinstance(config, dict) or not isinstance(figures, dict):
-        raise UserError(f"{folder} has a damaged file: config.yaml or metrics.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder} has a damaged file: config.yaml")
     values = {
         key: value
         for key, value in flat(config).items()

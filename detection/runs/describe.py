@@ -39,7 +39,7 @@ def describe(words: Sequence[str]) -> Group:
 
     from detection.backbones.facts import facts
     from detection.classification.classifier import Classifier
-    from detection.config.build import build_model, without_weights
+    from detection.config.build import build_model, without
     from detection.overfeat.dense import dense_sizes
     from detection.runs.train import model_tree
 
@@ -51,7 +51,7 @@ def describe(words: Sequence[str]) -> Group:
     if "train" not in config["model"]["stages"]:
         raise UserError("model= must be a classifier: overfeat, sppnet_classifier, classifier")
     with torch.device("meta"):
-        network: Classifier = build_model(without_weights(model_tree(config)), CLASSES)
+        network: Classifier = build_model(without(model_tree(config), "weights"), CLASSES)
         backbone = network.features.backbone
         own = (backbone.input_px, backbone.input_px)
         height, width = input_size(size[-1]) if size else only_view(config) or own

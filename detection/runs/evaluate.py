@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from detection.backbones.head import Head
+from detection.config.known_data import known_data
 from detection.config.plain import plain, without_model
 from detection.disk.checkpoints import Checkpoint, read_checkpoint, restore_model
 from detection.errors import UserError
@@ -91,14 +92,22 @@ def without_published_boxes(content: Checkpoint, data: str) -> Checkpoint:
 def data_config(config: Config, first: Checkpoint) -> Config:
     """The data to test on: the user's, else those that the model was trained for.
 
-    Where the user's data finds its classes in its files, the model's are taken.
+    Where the data finds its classes in its files, the model's are taken, and objects of others are
+    left out. Of another folder without lists every image is tested.
+
+    Raises:
+        UserError: the checkpoint's data are none of ours.
     """
-    chosen = dict(config.get("data") or first["data"])
-    if not chosen:
-        raise UserError("data= must say what to test on: the checkpoint is of an older version")
+    paths = [word for word in HydraConfig.get().overrides.task if word.startswith("paths.")]
+    chosen = dict(config.get("data") or known_data(first["data"], paths))
     annotations = chosen.get("annotations") or {}
     if "classes" in annotations:
         chosen["annotations"] = {**annotations, "classes": first["class_names"]}
+        if "unknown" in annotations:  # nothing that the model knows can be found there
+            chosen["annotations"]["unknown"] = "leave_out"
+    given = [word.partition("=")[0] for word in HydraConfig.get().overrides.task]
+    if chosen.get("root") != first["data"].get("root") and "data.fractions" not in given:
+        chosen["fractions"] = {"test": 1.0}  # of a folder without lists; none of it was trained on
     return chosen
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from detection.disk.files import read_json, write_json
+from detection.disk.files import read_figures, write_json
 from detection.evaluation.classification import error_table
 from detection.report.page import BarTable, Card, Page, write_page
 from detection.report.tables import INTERVAL, TIME_AN_IMAGE, mean_and_deviation, percent
@@ -50,7 +50,7 @@ def run_on_splits(
     for number, (name, split) in enumerate(configs.items(), 1):
         log.info("split %d of %d", number, len(configs))
         done = run_dir / name / "metrics.json"
-        found[name] = read_json(done) if done.is_file() else run(split, run_dir / name)
+        found[name] = read_figures(done) if done.is_file() else run(split, run_dir / name)
     if not all(found.values()):
         return {}
     figures = mean_and_spread(list(found.values()))

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from detection.config.plain import flat
 from detection.disk.files import write_text
 from detection.disk.older_checkpoints import completed
+from detection.disk.text import read_text
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def check_same_config(
     path = run_dir / "config.yaml"
     if not path.is_file() or not any(run_dir.glob("**/stages/*")):
         return  # nothing was learnt: the run failed before its first stage
-    before = flat(completed(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+    before = flat(completed(kept_config(path)))
     now = flat(config)
     changed = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
@@ -58,6 +59,23 @@ def check_same_config(
             f"run_dir={run_dir} holds a run with another config ({'; '.join(changed[:5])}): choose "
             "another run_dir, or give the same options"
         )
+
+
+def kept_config(path: Path) -> dict[str, Any]:
+    """The content of a run's `config.yaml`.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        content = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, UserError):
+        content = None
+    if not isinstance(content, dict) or "model" not in content or "data" not in content:
+        raise UserError(
+            f"{path} is damaged: delete it, and the run goes on with the options that it is given"
+        )
+    return content
 
 
 def keep_config(run_dir: Path, config: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The stages of a run, one after the other; each is done once, and goes on where it stopped."""
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from detection.disk.checkpoints import (
     save_model,
 )
 from detection.disk.files import read_json, write_json
+from detection.disk.torch_files import load_plain
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.runs.trainer import CHECKPOINT, make_trainer
@@ -59,7 +59,7 @@ def run_stages(
             number += 1
             load_weights(model, read_checkpoint(done.parent))
             model.prepare(data)
-            seconds[name] = read_json(done)["seconds"]
+            seconds[name] = seconds_of(done)
             log.info("stage %s is done already", name)
             continue
         stage: Stage = build(stage_config).stage(model, data, evaluator, config["seed"])
@@ -111,12 +111,21 @@ def run_stage(
     return seconds
 
 
+def seconds_of(done: Path) -> float:
+    """How long a stage took that left this file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    content = read_json(done)
+    if not isinstance(content, dict) or not isinstance(content.get("seconds"), int | float):
+        raise UserError(f"{done} is damaged: delete it, and its stage is looked at anew")
+    return float(content["seconds"])
+
+
 def check_readable(checkpoint: Path) -> None:
     """Check a checkpoint before Lightning meets it; a damaged one is refused."""
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = re.split(r"[:.,] |\n", str(error))[0]  # torch goes on for several sentences
-        raise UserError(
-            f"checkpoint {checkpoint} is damaged ({reason}): delete it, and the stage begins anew"
-        ) from None
+        load_plain(checkpoint, f"checkpoint {checkpoint} is damaged")
+    except UserError as error:
+        raise UserError(f"{error}. Delete it, and the stage begins anew") from None

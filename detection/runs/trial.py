@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from detection.disk.files import read_json
+from detection.disk.files import read_figures
 from detection.errors import TrainingError
 
 
@@ -44,4 +44,4 @@ def run_trial(cfg: DictConfig) -> float:
     from detection.runs.train import optimized  # slow to import
 
     content: Any = OmegaConf.to_container(cfg, resolve=True)
-    return optimized(content, read_json(folder / "metrics.json"))
+    return optimized(content, read_figures(folder / "metrics.json"))

@@ -12,8 +12,9 @@ from conftest import CHOICES, CONF, EXPERIMENTS, ROOT, composed
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from detection.config.build import build, build_foreign_model, build_model
+from detection.config.build import build, build_model
 from detection.config.check import compare, tasks_of_data
+from detection.config.parts import build_part
 from detection.config.plain import plain, without_model
 from detection.errors import UserError
 from detection.runs.resume import check_same_config
@@ -47,7 +48,7 @@ def test_every_choice_composes_and_instantiates(choice, tmp_path):
     assert data.task in config["model"]["tasks"]
     evaluator.metric(3)
     with torch.device("meta"):  # as from a checkpoint, which may name model rooms only
-        model = build_foreign_model(model_tree(config), 3)
+        model = build_part(model_tree(config), num_classes=3)
     assert isinstance(model, Model)
     assert model.tasks == tuple(config["model"]["tasks"])
     for stage in filter(None, config["model"]["stages"].values()):  # null leaves one out
@@ -67,7 +68,8 @@ def test_every_experiment_composes_and_builds_its_model(name):
     shares = [v for k, v in cfg.published.items() if k.startswith("test/")]
     assert all(0 < figure < 1 for figure in shares)
     assert all(figure > 0 for figure in cfg.published.values())
-    model = build_model(model_tree(plain(cfg)), 20)
+    with torch.device("meta"):
+        model = build_model(model_tree(plain(cfg)), 20)
     if "scoring" in cfg.model:
         svms = model.head.output("svm")
         assert svms.in_features == model.head.width(cfg.model.layer)

@@ -106,7 +106,7 @@ def test_split_of_images_without_objects():
     [
         (
             lambda f: (f.root / "JPEGImages" / "a.jpg").unlink(),
-            r"image a is listed .* no such file",
+            r"1 images of .*train\.txt are not in .*: a: restore",
         ),
         (lambda f: (f.root / "Annotations" / "b.xml").unlink(), r"b\.xml is missing"),
         (lambda f: f.lists(train=[]), r"train\.txt lists no image"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from detection.data.folders.object_lists import ObjectLists, split_of
 from detection.data.voc.annotation import VOCAnnotation, VOCObject
+from detection.disk.text import read_text
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -147,8 +148,8 @@ def read_content(file: Path) -> dict[str, list[dict[str, Any]]]:
         UserError: it is no JSON, or lacks a part.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(read_text(file))
+    except json.JSONDecodeError as error:
         raise UserError(f"{file} is not JSON: {error}") from None
     for part in PARTS:
         if not isinstance(content, dict) or not isinstance(content.get(part), list):

@@ -9,7 +9,8 @@ import yaml
 
 from detection.data.folders.object_lists import SPLIT_WORDS, ObjectLists, split_of
 from detection.data.voc.annotation import VOCAnnotation, VOCObject
-from detection.disk.images import image_size, images_below
+from detection.disk.images import image_size, images_below, turn_of
+from detection.disk.text import read_text
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ class YOLOFolder(ObjectLists):
         file, image = self.labels[image_id], self.images[image_id]
         if not file.is_file():
             return VOCAnnotation(file, image.name, 0, 0, [])
-        lines = [(n, line.split()) for n, line in enumerate(file.read_text().splitlines(), 1)]
-        width, height = image_size(image) if any(words for _, words in lines) else (0, 0)
+        lines = [(n, line.split()) for n, line in enumerate(read_text(file).splitlines(), 1)]
+        width, height = shown_size(image) if any(words for _, words in lines) else (0, 0)
         objects = [self.read(words, (width, height), f"{file} line {n}")
                    for n, words in lines if words]  # fmt: skip
         return VOCAnnotation(file, image.name, width, height, objects)
@@ -94,6 +95,12 @@ class YOLOFolder(ObjectLists):
         return super().classes(image_ids) if self.names is None else list(self.names)
 
 
+def shown_size(image: Path) -> tuple[int, int]:
+    """Width and height of a photograph as viewers show it, of which its boxes are shares."""
+    width, height = image_size(image)
+    return (height, width) if turn_of(image)[0] % 2 else (width, height)
+
+
 def read_yaml(root: Path, name: str | None) -> dict[str, Any]:
     """The content of the data's own description; empty without one."""
     files = [root / name] if name else sorted(root.glob("*.yaml")) + sorted(root.glob("*.yml"))
@@ -103,7 +110,7 @@ def read_yaml(root: Path, name: str | None) -> dict[str, Any]:
     if not chosen.is_file():
         raise UserError(f"{chosen} is missing (data.layout.yaml=)")
     try:
-        content = yaml.safe_load(chosen.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(chosen))
     except yaml.YAMLError as error:
         raise UserError(f"{chosen} is not YAML: {error}") from None
     if not isinstance(content, dict) or "names" not in content:
@@ -120,7 +127,7 @@ def class_names(described: dict[str, Any], root: Path) -> list[str] | None:
         return [str(name) for name in names]
     for file in (root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"):
         if file.is_file():
-            return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+            return [line.strip() for line in read_text(file).splitlines() if line.strip()]
     log.warning("%s names no classes (data.yaml, classes.txt): their numbers are their names", root)
     return None
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from torchvision.models import AlexNet_Weights
 
+from detection.backbones.overfeat_weights import released_wnids
 from detection.data.folders.class_folders import ClassFolders, first_folder
 from detection.data.voc.annotation import read_annotation
+from detection.disk.arrays import fingerprint
 from detection.errors import UserError
 
 KAGGLE = Path("ILSVRC")
@@ -82,9 +84,13 @@ class KaggleCls:
         return ("train", "test")
 
     def fingerprint(self, split: str) -> str:
-        """The time of the list that is read."""
-        file = self.list_of(split)
-        return f"{self.wnids} {file} {file.stat().st_mtime_ns}"
+        """The files that are read: the list, and what answers for the images of val."""
+        files = [self.list_of(split)]
+        if split == "test" and self.solution.is_file():
+            files.append(self.solution)
+        elif split == "test" and self.boxes.is_dir():
+            files += sorted(self.boxes.glob("*.xml"))
+        return f"{self.wnids} {files[0]} {fingerprint(files=files)}"
 
     def list_of(self, split: str) -> Path:
         """The file that lists a split's images."""
@@ -138,12 +144,11 @@ def names_of(wnids: Sequence[str], words: Mapping[str, str]) -> list[str]:
 
     Args:
         wnids: of the classes, sorted.
-        words: first words by wnid, for parts of the data set; all 1,000 classes have torchvision's
-            names, which tell the crane that flies from the one that lifts.
+        words: first words by wnid, for parts of the data set; the 1,000 classes of ImageNet have
+            torchvision's names, which tell the crane that flies from the one that lifts.
     """
-    published = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
-    if len(wnids) == len(published):
-        return list(published)
+    if list(wnids) == sorted(released_wnids()):  # a thousand folders may be of anything
+        return list(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
     return [words.get(wnid, wnid) for wnid in wnids]
 
 

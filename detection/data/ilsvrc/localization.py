@@ -96,7 +96,7 @@ class KaggleLoc(KaggleCls):
             file = self.annotations / "val" / f"{stem}.xml"
         annotation = read_annotation(file, FIRST_PIXEL)
         try:
-            things = checked_objects(annotation, self.root / path, "clip", warnings)
+            things = checked_objects(annotation, self.root / path, "clip", warnings).objects
         except UserError as error:  # one of half a million: its image is learnt without a box
             warnings.append(f"{error}: its boxes are left out")
             return []

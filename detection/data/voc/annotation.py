@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from detection.disk.text import read_xml_text
 from detection.errors import UserError
 
 
@@ -32,7 +33,7 @@ class VOCObject:
 class VOCAnnotation:
     """All that a VOC annotation says of one image; `objects` may be empty (pure background).
 
-    `width` and `height` are 0 where it does not say them.
+    `width` and `height` are 0 where it does not say them, or says no number.
     """
 
     path: Path
@@ -52,21 +53,17 @@ def read_annotation(path: Path, first_pixel: int = 1) -> VOCAnnotation:
     Raises:
         UserError: the file is missing or malformed; names the file and the field.
     """
+    if not path.exists():
+        raise UserError(f"annotation {path} is missing: add it, or take the image off its list")
     try:
-        root = ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise UserError(
-            f"annotation {path} is missing: add it, or take the image off its list"
-        ) from None
+        root = ElementTree.fromstring(read_xml_text(path))
     except ElementTree.ParseError as error:
         raise UserError(
             f"annotation {path} is not well-formed XML ({error}): mend it, or take "
             "the image off its list"
         ) from None
-    sized = root.find("size") is not None  # without, the image's own size counts
-    width, height = (
-        int(number(root, f"size/{name}", path)) if sized else 0 for name in ("width", "height")
-    )
+    sides = ((root.findtext(f"size/{name}") or "").strip() for name in ("width", "height"))
+    width, height = (int(float(side)) if is_number(side) else 0 for side in sides)
     objects = [
         moved(read_object(node, path, n), 1 - first_pixel)
         for n, node in enumerate(root.iterfind("object"), 1)
@@ -91,7 +88,7 @@ def read_object(node: ElementTree.Element, path: Path, index: int) -> VOCObject:
         Part((part.findtext("name") or "").strip(), read_box(part, path, f"{where} part"))
         for part in node.iterfind("part")
     ]
-    flags = {key: flag(node, key, path) for key in ("difficult", "truncated", "occluded")}
+    flags = {key: flag(node, key) for key in ("difficult", "truncated", "occluded")}
     pose = (node.findtext("pose") or "").strip() or "Unspecified"
     return VOCObject(
         name, read_box(node, path, f"{where} ({name})"), **flags, pose=pose, parts=parts
@@ -115,18 +112,27 @@ def number(node: ElementTree.Element, field_name: str, path: Path, where: str = 
     place = f"{where} <{field_name}>".strip()
     if text is None:
         raise UserError(f"annotation {path}: {place} is missing")
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < float("inf"):  # also refuses nan
+    if not is_number(text):
         raise UserError(f"annotation {path}: {place} is {text!r}, not a number")
-    return value
+    return float(text)
 
 
-def flag(node: ElementTree.Element, field_name: str, path: Path) -> bool:
-    """A 0/1 field; absent or empty is 0, as labelling programs write it."""
-    text = (node.findtext(field_name) or "0").strip() or "0"
-    if text not in ("0", "1"):
-        raise UserError(f"annotation {path}: <{field_name}> is {text!r}, neither 0 nor 1")
-    return text == "1"
+def is_number(text: str) -> bool:
+    """Whether a text is a finite number.
+
+    >>> is_number("3.5"), is_number("nan"), is_number("")
+    (True, False, False)
+    """
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
+
+
+def flag(node: ElementTree.Element, field_name: str) -> bool:
+    """A mark of an object: a grade above 0 (KITTI's 0.37 of truncation) or a word for yes is true.
+
+    Absent, empty, or any other word is false, as labelling programs write it.
+    """
+    text = (node.findtext(field_name) or "").strip().lower()
+    return float(text) > 0 if is_number(text) else text in ("true", "yes")

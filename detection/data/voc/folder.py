@@ -10,10 +10,12 @@ from detection.data.splits import stratified_split
 from detection.data.voc.annotation import VOCAnnotation, read_annotation
 from detection.disk.arrays import fingerprint
 from detection.disk.images import IMAGE_SUFFIXES
+from detection.disk.text import read_text, some
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
 
+ABSENT = "-1"  # in a class's list: the image shows none
 EXPORTED = "default"  # CVAT's list of all images that it exports
 
 
@@ -35,13 +37,11 @@ class VOCFolder:
                     f"JPEGImages and Annotations{suggestion(root) if root.is_dir() else ''}"
                 )
         self.root = root
-        self.images = {
-            path.stem: path
-            for path in sorted((root / "JPEGImages").iterdir())
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        }
+        self.told: set[str] = set()  # lists of which something was told
+        self.images = by_stem(root / "JPEGImages", IMAGE_SUFFIXES)
+        self.xml = by_stem(root / "Annotations", (".xml",))
         self.without_annotations: dict[str, set[str]] = {}  # list → its ids
-        self.lists = {path.stem: path for path in (root / "ImageSets" / "Main").glob("*.txt")}
+        self.lists = found_lists(root)
 
     def classes(self, image_ids: Sequence[str]) -> list[str]:
         """Names of all classes in some images, in alphabetical order."""
@@ -74,12 +74,17 @@ class VOCFolder:
         """The annotation of an image; empty for one of a list that has none at all."""
         if any(image_id in ids for ids in self.without_annotations.values()):
             return VOCAnnotation(self.image_path(image_id), image_id, 0, 0, [])
-        return read_annotation(self.root / "Annotations" / f"{image_id}.xml")
+        return read_annotation(self.xml_path(image_id))
+
+    def xml_path(self, image_id: str) -> Path:
+        """The annotation file of an id."""
+        return self.xml.get(image_id, self.root / "Annotations" / f"{image_id}.xml")
 
     def changed(self, image_ids: Sequence[str]) -> str:
         """Something that changes when an annotation of some images does."""
-        files = (self.root / "Annotations" / f"{i}.xml" for i in image_ids)
-        return fingerprint([f.stat().st_mtime_ns if f.is_file() else 0 for f in files])
+        files = [self.xml_path(i) for i in image_ids]
+        stats = [f.stat() if f.is_file() else None for f in files]
+        return fingerprint([(s.st_mtime_ns, s.st_size) if s else (0, 0) for s in stats])
 
     def ids(self, split: str) -> list[str]:
         """The image ids of `ImageSets/Main/<split>.txt`."""
@@ -88,13 +93,26 @@ class VOCFolder:
             raise UserError(
                 f"{self.root}/ImageSets/Main/{split}.txt is missing; lists there: {known}"
             )
-        lines = self.lists[split].read_text().split("\n")
-        ids = [line.split()[0] for line in lines if line.strip()]
+        lines = [line.strip() for line in read_text(self.lists[split]).split("\n")]
+        ids, absent = [], 0
+        for line in filter(None, lines):
+            image_id, mark = (line, "") if line in self.images else listed(line)
+            absent += mark == ABSENT
+            if mark != ABSENT:
+                ids.append(image_id)
+        if absent and split not in self.told:
+            self.told.add(split)
+            log.info("%s is a class's list: %d images marked %s are not taken",
+                     self.lists[split], absent, ABSENT)  # fmt: skip
         if not ids:
             raise UserError(f"{self.lists[split]} lists no image")
-        for image_id in ids:
-            self.image_path(image_id)
-        if not any((self.root / "Annotations" / f"{i}.xml").is_file() for i in ids):
+        missing = [i for i in ids if i not in self.images]
+        if missing:
+            raise UserError(
+                f"{len(missing)} images of {self.lists[split]} are not in {self.root}/JPEGImages: "
+                f"{some(missing)}: restore them, or take them off"
+            )
+        if not any(i in self.xml for i in ids):
             self.without_annotations[split] = set(ids)
             log.warning(
                 "no image of %s has an annotation: detections can be saved, but not measured",
@@ -104,27 +122,83 @@ class VOCFolder:
 
     def annotated(self) -> list[str]:
         """Ids of all annotated images; images without an annotation are reported and left out."""
-        ids = sorted(path.stem for path in (self.root / "Annotations").glob("*.xml"))
-        for image_id in ids:
-            self.image_path(image_id)
+        ids = sorted(self.xml)
+        missing = [i for i in ids if i not in self.images]
+        if missing:
+            raise UserError(
+                f"{len(missing)} annotations of {self.root} have no image in JPEGImages: "
+                f"{some(missing)}: restore the images, or take the annotations away"
+            )
         bare = sorted(set(self.images) - set(ids))
-        if bare:
-            shown = ", ".join(bare[:5]) + (", ..." if len(bare) > 5 else "")
+        if bare and "" not in self.told:
+            self.told.add("")
             log.warning(
                 "%d images of %s have no annotation and are left out: %s (an image of pure "
                 "background needs an XML file without objects)",
                 len(bare),
                 self.root,
-                shown,
+                some(bare),
             )
         if not ids:
             raise UserError(f"{self.root}/Annotations holds no XML file")
         return ids
 
 
+def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The files of a folder with some suffixes, in whatever case, by their name without it.
+
+    Raises:
+        UserError: two have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise UserError(f"{found[path.stem]} and {path} have one name: take one away")
+        found[path.stem] = path
+    return found
+
+
+def found_lists(root: Path) -> dict[str, Path]:
+    """The lists of images by name: those of `ImageSets/Main`, else what lies elsewhere.
+
+    Lists of the splits are taken from `ImageSets` and from the folder itself where there are none
+    in their place; what is not taken is told.
+    """
+    main = {path.stem: path for path in sorted((root / "ImageSets" / "Main").glob("*.txt"))}
+    if main:
+        return main
+    others = [*sorted(root.glob("ImageSets/**/*.txt")), *sorted(root.glob("*.txt"))]
+    names = ("train", "val", "test", "trainval")
+    taken: dict[str, Path] = {}
+    for path in (p for p in others if p.stem in names):
+        taken.setdefault(path.stem, path)
+    if taken:
+        log.info("lists of images: %s", some(list(taken.values())))
+    unused = [path for path in others if path not in taken.values()]
+    if unused:
+        log.warning("%s: not taken as lists of images, which stand in ImageSets/Main/train.txt, "
+                    "val.txt, test.txt", some(unused))  # fmt: skip
+    return taken
+
+
+def listed(line: str) -> tuple[str, str]:
+    """The image of a line, and its mark where it is a class's list: 1, 0 (difficult) or -1.
+
+    >>> listed("000012  -1"), listed("000012"), listed("my cat")
+    (('000012', '-1'), ('000012', ''), ('my cat', ''))
+    """
+    words = line.rsplit(maxsplit=1)
+    if len(words) == 2 and words[1] in ("1", "0", ABSENT):
+        return words[0], words[1]
+    return line, ""
+
+
 class Listed(Protocol):
     """A folder with named lists of images."""
 
+    root: Path
     lists: Any
 
     def annotated(self) -> list[str]:
@@ -162,31 +236,29 @@ def split_ids(
             listed = set(folder.ids(EXPORTED))
             image_ids = [i for i in image_ids if i in listed]
             log.info("%s.txt lists all images: they are split by themselves", EXPORTED)
+        if list(fractions) == ["test"]:
+            log.info("%s has no lists: all %d images are tested", folder.root, len(image_ids))
+            return {"test": image_ids}
         labels = {i: [o.name for o in folder.annotation(i).objects] for i in image_ids}
         return stratified_split(labels, fractions, seed)
     chosen = {split: name for split, name in named.items() if name}
-    if "train" not in chosen:
-        chosen["train"] = first_of(("train", "trainval"), folder)
-    if "test" not in chosen:
-        chosen["test"] = first_of(("test", "val"), folder)
+    for split, names in (("train", ("train", "trainval")), ("test", ("test", "val"))):
+        found = next((name for name in names if name in folder.lists), None)
+        if split not in chosen and found:
+            chosen[split] = found
     ids = {split: folder.ids(name) for split, name in chosen.items()}
-    if "val" not in chosen and "val" in folder.lists and chosen["test"] != "val":
-        found = folder.ids("val")
-        if set(found).isdisjoint(ids["train"]):  # val.txt is a part of trainval.txt
-            ids["val"] = found
+    if "val" not in chosen and "val" in folder.lists and chosen.get("test") != "val":
+        listed_val = folder.ids("val")
+        if set(listed_val).isdisjoint(ids.get("train", ())):  # val.txt is a part of trainval.txt
+            ids["val"] = listed_val
     warn_of_overlap(ids)
     return ids
-
-
-def first_of(names: Sequence[str], folder: Listed) -> str:
-    """The first of some lists that the folder has; the first of all where it has none."""
-    return next((name for name in names if name in folder.lists), names[0])
 
 
 def warn_of_overlap(ids: Mapping[str, Iterable[str]]) -> None:
     """Tell of images that are trained on and tested on."""
     for split in ("val", "test"):
-        both = set(ids["train"]) & set(ids.get(split, ()))
+        both = set(ids.get("train", ())) & set(ids.get(split, ()))
         if both:
             log.warning(
                 "%d images are both in train and in %s, e.g. %s", len(both), split, min(both)

@@ -10,6 +10,7 @@ from detection.data.voc.annotation import VOCObject
 from detection.data.voc.checks import checked_objects
 from detection.data.voc.folder import VOCFolder
 from detection.disk.arrays import fingerprint
+from detection.disk.text import some
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class VOCLocalization:
         empty, warnings = [], list[str]()
         for image_id in self.ids[split]:
             path = self.folder.image_path(image_id)
-            things = checked_objects(self.folder.annotation(image_id), path, "clip", warnings)
+            known = self.folder.annotation(image_id)
+            things = checked_objects(known, path, "clip", warnings).objects
             if not things:
                 empty.append(image_id)
                 continue
@@ -75,7 +77,7 @@ class VOCLocalization:
                 len(empty), split, self.root, empty[0],
             )  # fmt: skip
         if warnings:
-            log.warning("%d boxes changed or dropped: %s", len(warnings), "; ".join(warnings))
+            log.warning("%d boxes changed or dropped: %s", len(warnings), some(warnings))
 
 
 def main_class(things: Sequence[VOCObject]) -> str:
