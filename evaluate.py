@@ -4,16 +4,17 @@ import hydra
 from omegaconf import DictConfig
 
 from detection.config.check import check_config
-from detection.config.command import run
+from detection.config.command import of_one_job, run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float | None:
     """Check the config first, for what follows takes seconds to import."""
-    check_config(cfg)
-    from detection.runs.evaluate import evaluate
+    with of_one_job():
+        check_config(cfg)
+        from detection.runs.evaluate import evaluate
 
-    return evaluate(cfg)
+        return evaluate(cfg)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from detection.config.choices import check_words
 from detection.config.names import did_you_mean
 from detection.config.plain import CONF, without_model
+from detection.config.ranges import check_ranges
 from detection.errors import UserError
 
 # Keyword arguments of Lightning's classes go here freely; Lightning checks their names.
@@ -47,6 +48,7 @@ def check_config(cfg: DictConfig) -> None:
     check_words(
         {"_target_": "detection.runs.evaluate.restore_all", **content} if "ckpt" in cfg else content
     )
+    check_ranges(content)
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root}: there is no such folder")

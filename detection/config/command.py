@@ -7,9 +7,12 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 import detection.config.help  # noqa: F401  (what `--help` asks for)
@@ -27,10 +30,21 @@ def run(main: Callable[[], object]) -> None:
     0 when it finished, 2 for a mistake in what the user gave (a message, no traceback;
     `debug=trace` shows it), 1 for any other failure, 130 after Ctrl-C.
     """
-    trace = "debug=trace" in sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through to this function
-    try:
+    with answering():
         main()
+    sys.exit(0)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """End the process with a message and an exit code where what is within fails; see `run`.
+
+    A single job answers before Hydra does, which has words of its own for every failure.
+    """
+    trace = "debug=trace" in sys.argv
+    try:
+        yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if trace:
             raise
@@ -50,7 +64,12 @@ def run(main: Callable[[], object]) -> None:
         )
     except KeyboardInterrupt:
         leave(INTERRUPTED, "interrupted: start again with the same run_dir= to go on")
-    sys.exit(0)
+
+
+def of_one_job() -> AbstractContextManager[None]:
+    """`answering` where this is no job of a sweep, whose others go on when one fails."""
+    is_alone = HydraConfig.get().mode == RunMode.RUN
+    return answering() if is_alone else nullcontext()
 
 
 def leave(code: int, message: str) -> None:
@@ -61,6 +80,7 @@ def leave(code: int, message: str) -> None:
     and aborts when it comes back.
     """
     sys.stdout.flush()
+    write_to_log(message)
     print(message, file=sys.stderr, flush=True)
     searching = any(t.daemon and t.name == "proposals" for t in threading.enumerate())
     if searching or code == INTERRUPTED:
@@ -69,6 +89,16 @@ def leave(code: int, message: str) -> None:
             worker.terminate()
         os._exit(code)
     sys.exit(code)
+
+
+def write_to_log(message: str) -> None:
+    """Write a message, and the traceback that it stands for, into the files of the log."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            record = logging.LogRecord(
+                "detection", logging.ERROR, "", 0, "%s", (message,), sys.exc_info()
+            )
+            handler.handle(record)
 
 
 def explain(error: Exception) -> str:

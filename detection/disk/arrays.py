@@ -12,13 +12,11 @@ for the rows that it reads. There are two ways to fill one:
 Either way work that was stopped goes on where it was.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.disk.files import read_json, replacing, write_json
+from detection.disk.locks import locked
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -260,15 +259,3 @@ def fingerprint(*settings: object, files: Sequence[Path] = ()) -> str:
 def fingerprint_of(about: Mapping[str, str]) -> str:
     """The fingerprint of what an array is of."""
     return fingerprint(sorted(about.items()))
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a file lock; whoever else wants it waits. The system frees it if this process dies."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process computes %s: waiting for it", path.parent.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,13 +1,17 @@
 """Files that are written whole or not at all."""
 
+import glob
 import json
 import math
 import os
+import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from detection.disk.locks import is_running
 from detection.errors import UserError
 
 
@@ -18,8 +22,12 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full or the folder cannot be written; nothing is left over.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = part_of(path)
+        clean_parts(path)
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {error.strerror}") from None
     try:
         yield temporary
         temporary.replace(path)
@@ -30,6 +38,24 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Where this process writes what is to become a file or a folder."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+
+
+def clean_parts(path: Path) -> None:
+    """Take away what processes of this machine left of a file or folder when they were killed."""
+    start = f".{path.name}.{socket.gethostname()}."
+    for part in path.parent.glob(f"{glob.escape(start)}*.part"):
+        pid = part.name.removeprefix(start).removesuffix(".part")
+        if not pid.isdigit() or is_running(int(pid)):
+            continue
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,8 +18,8 @@ from detection.errors import UserError
 from detection.runs.measure import Measured, measure
 from detection.runs.report import write_result
 from detection.runs.resume import keep_config
-from detection.runs.train import begin, build_data
-from detection.runs.trainer import make_loggers
+from detection.runs.train import begun, build_data
+from detection.runs.trainer import check_trainer, make_loggers
 from detection.runtime.distributed import is_first_process
 from detection.training.ensemble import as_one
 from detection.training.model import Model
@@ -39,7 +39,13 @@ def evaluate(cfg: DictConfig) -> float:
     if not any(word.startswith("combine") for word in HydraConfig.get().overrides.task):
         config["combine"] = None  # some data choose one for models that learn from them
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    begin(config, run_dir)
+    with begun(config, run_dir):
+        check_trainer(config["trainer"], config["callbacks"])
+        return evaluate_in(config, run_dir)
+
+
+def evaluate_in(config: Config, run_dir: Path) -> float:
+    """The same, with a folder of its own."""
     names = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     contents = read_all(names)
     if config.get("data"):

@@ -53,12 +53,21 @@ def check_same_config(
         if key.split(".")[0] in decisive
         and key not in (*FREE, *(f"trainer.{name}" for name in FREE_OF_TRAINER))
         and before.get(key) != now.get(key)
+        and not is_to_come(run_dir, key)
     ]
     if changed:
         raise UserError(
             f"run_dir={run_dir} holds a run with another config ({'; '.join(changed[:5])}): choose "
             "another run_dir, or give the same options"
         )
+
+
+def is_to_come(run_dir: Path, key: str) -> bool:
+    """Whether an option is of a stage that was not begun: it may still change."""
+    words = key.split(".")
+    if words[:2] != ["model", "stages"] or len(words) < 4:
+        return False
+    return not any(run_dir.glob(f"**/stages/*_{words[2]}"))
 
 
 def kept_config(path: Path) -> dict[str, Any]:
@@ -71,7 +80,7 @@ def kept_config(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, UserError):
         content = None
-    if not isinstance(content, dict) or "model" not in content or "data" not in content:
+    if not isinstance(content, dict) or "model" not in content:
         raise UserError(
             f"{path} is damaged: delete it, and the run goes on with the options that it is given"
         )

@@ -19,7 +19,7 @@ from detection.disk.checkpoints import (
 )
 from detection.disk.files import read_json, write_json
 from detection.disk.torch_files import load_plain
-from detection.errors import UserError
+from detection.errors import TrainingError, UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.runs.trainer import CHECKPOINT, make_trainer
 from detection.runtime.memory import return_freed_memory
@@ -68,6 +68,7 @@ def run_stages(
         number += 1
         folder = run_dir / "stages" / f"{number}_{name}"
         seconds[name] = run_stage(stage, folder, config, loggers)
+        check_learnt(model, name, folder)
         model.prepare(data)
         if stage.global_rank == 0:
             save_model(folder / NAME, model, tree, config["data"], data.class_names)
@@ -121,6 +122,21 @@ def seconds_of(done: Path) -> float:
     if not isinstance(content, dict) or not isinstance(content.get("seconds"), int | float):
         raise UserError(f"{done} is damaged: delete it, and its stage is looked at anew")
     return float(content["seconds"])
+
+
+def check_learnt(model: Model, name: str, folder: Path) -> None:
+    """Check that what a stage has learnt are numbers, before it counts as done.
+
+    Raises:
+        TrainingError: they are not.
+    """
+    for weight, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise TrainingError(
+                f"stage {name} diverged: {weight} holds what is no number. Delete {folder}, and "
+                "start again with the same run_dir= and another "
+                f"model.stages.{name}.optimizer.lr= or what else it learns by"
+            )
 
 
 def check_readable(checkpoint: Path) -> None:

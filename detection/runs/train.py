@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pytorch_lightning.loggers import Logger
 from detection.config.build import build, build_model
 from detection.config.plain import plain
 from detection.disk.checkpoints import NAME, save_model
+from detection.disk.locks import held
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.runs.measure import measure
@@ -22,7 +24,7 @@ from detection.runs.repeats import of_each_split, run_on_splits
 from detection.runs.report import write_result
 from detection.runs.resume import DECISIVE, check_same_config, keep_config, warn_without_weights
 from detection.runs.stages import run_stages
-from detection.runs.trainer import make_loggers
+from detection.runs.trainer import check_trainer, make_loggers
 from detection.runtime.distributed import is_first_process
 from detection.runtime.memory import keep_freed_memory
 from detection.training.ensemble import as_one
@@ -43,24 +45,43 @@ def train(cfg: DictConfig) -> float:
     """
     config = plain(cfg)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    begin(config, run_dir)
     splits = of_each_split(config)
-    check_same_config(run_dir, config, DECISIVE)
-    keep_config(run_dir, config)
-    with make_loggers(config, run_dir) as loggers:
-        if splits:
-            figures = run_on_splits(config, run_dir, loggers, train_once)
-        else:
-            figures = train_once(config, run_dir, loggers)
+    with begun(config, run_dir):
+        check_same_config(run_dir, config, DECISIVE)
+        check_before_work(config)
+        keep_config(run_dir, config)
+        with make_loggers(config, run_dir) as loggers:
+            if splits:
+                figures = run_on_splits(config, run_dir, loggers, train_once)
+            else:
+                figures = train_once(config, run_dir, loggers)
     return optimized(config, figures) if is_first_process() else 0.0
 
 
-def begin(config: Config, run_dir: Path) -> None:
-    """What every command does first: logs of one process, and memory that is kept."""
+@contextmanager
+def begun(config: Config, run_dir: Path) -> Iterator[None]:
+    """What every command does first: a folder of its own, logs of one process, memory kept.
+
+    Raises:
+        UserError: another process has the folder, or it cannot be written.
+    """
     if not is_first_process():
         logging.getLogger("detection").setLevel(logging.WARNING)
     if config["trainer"].get("accelerator") != "gpu":
         keep_freed_memory()
+    with held(run_dir) if is_first_process() else nullcontext():
+        yield
+
+
+def check_before_work(config: Config) -> None:
+    """Make what the run will need of stages and trainers: mistakes are told before minutes of work.
+
+    Raises:
+        UserError: an option that a stage, the `Trainer`, a callback or a logger does not have.
+    """
+    for stage in filter(None, config["model"]["stages"].values()):
+        build(stage)
+    check_trainer(config["trainer"], config["callbacks"])
 
 
 def train_once(config: Config, run_dir: Path, loggers: Sequence[Logger] = ()) -> dict[str, float]:

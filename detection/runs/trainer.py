@@ -1,5 +1,6 @@
 """A `Trainer` for each stage, and the loggers of a run."""
 
+import inspect
 import logging
 import sys
 import warnings
@@ -9,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from detection.config.build import build
+from detection.config.names import did_you_mean
 from detection.disk.checkpoints import write_whole
+from detection.disk.torch_files import first_sentence
+from detection.errors import UserError
 from detection.runtime.distributed import is_first_process
 from detection.runtime.line_progress import LineProgress
 from detection.runtime.tracking import finish_wandb
@@ -55,6 +61,36 @@ def make_trainer(
     return build(  # type: ignore[no-any-return]
         arguments, callbacks=chosen, logger=[curves, *loggers], plugins=[WholeCheckpoints()]
     )
+
+
+def check_trainer(config: dict[str, Any], callbacks: dict[str, Any]) -> None:
+    """Check the user's options of the `Trainer`, by making one and its callbacks.
+
+    Raises:
+        UserError: an option that there is not, a device that is not here, or a way of starting
+            processes that needs models to be pickled.
+    """
+    quieten()
+    for name in ("spawn", "fork", "notebook"):
+        if name in str(config.get("strategy", "")):
+            raise UserError(
+                f"trainer.strategy={config['strategy']}: processes are started anew, not copied: "
+                "use trainer=ddp"
+            )
+    chosen = [build(c) for c in callbacks.values() if c]
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False,
+             "enable_progress_bar": False}  # fmt: skip
+    known = set(inspect.signature(pl.Trainer).parameters)
+    for name in (n for n in config if not n.startswith("_") and n not in known):
+        raise UserError(f"there is no option 'trainer.{name}'{did_you_mean(name, known)}")
+    try:
+        build({**config, **quiet}, callbacks=chosen)
+    except (MisconfigurationException, ValueError, RuntimeError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise UserError(
+            f"trainer: {first_sentence(cause)} (`nvidia-smi` lists the GPUs that are here; "
+            "trainer=cpu takes the processor)"
+        ) from None
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -237,8 +237,9 @@ class Stage(pl.LightningModule):
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss of stage {self.name} is {loss.item()} at step {self.global_step} "
-                f"({source}): lower its learning rate, or look at these images. The last good "
-                "checkpoint is kept; the same run_dir= goes on from it"
+                f"({source}): look at these images, or lower its learning rate: delete the folder "
+                f"stages/*_{self.name} of the run, and start again with the same run_dir= and "
+                f"another model.stages.{self.name}.optimizer.lr="
             )
         return loss
 

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
 
@@ -16,6 +17,7 @@ from detection.config.build import build, build_model
 from detection.config.check import compare, tasks_of_data
 from detection.config.parts import build_part
 from detection.config.plain import plain, without_model
+from detection.config.ranges import check_ranges
 from detection.errors import UserError
 from detection.runs.resume import check_same_config
 from detection.runs.train import build_data, model_tree
@@ -264,6 +266,45 @@ def test_run_dir_of_another_config_is_refused(tmp_path):
         check_same_config(tmp_path, clipped)
     with pytest.raises(UserError, match="views: None there, 'ten' now"):  # that of a split is not
         check_same_config(tmp_path, {**old, "views": "ten"}, ("seed", "views"))
+
+
+def test_options_of_stages_to_come_may_change(tmp_path):
+    """A stage that diverged begins anew with another rate once its folder is deleted."""
+    rate = {"model": {"stages": {name: {"optimizer": {"lr": 1.0}} for name in ("one", "two")}}}
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(rate)))
+    (tmp_path / "stages" / "1_one").mkdir(parents=True)
+    for name, refused in (("two", False), ("one", True)):
+        now = OmegaConf.to_container(OmegaConf.create(rate))
+        now["model"]["stages"][name]["optimizer"]["lr"] = 0.1
+        with pytest.raises(UserError, match=r"one\.optimizer\.lr") if refused else nullcontext():
+            check_same_config(tmp_path, now)
+
+
+@pytest.mark.parametrize("content", ["", "\0\0\0", "[1, 2]", "a: [", "\xff\xfe"])
+def test_a_damaged_config_is_no_other_config(content, tmp_path):
+    (tmp_path / "stages" / "1_one").mkdir(parents=True)
+    (tmp_path / "config.yaml").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"config\.yaml is damaged: delete it"):
+        check_same_config(tmp_path, {"seed": 1, "model": {}})
+
+
+@pytest.mark.parametrize("word", [
+    "model.stages.box_regression.ridge=0", "model.stages.svm.options.c=-1", "combine.max_iou=1.5",
+    "model.stages.finetune.optimizer.lr=-0.1", "model.stages.finetune.batch_size=0",
+])  # fmt: skip
+def test_numbers_outside_their_range_are_refused(word):
+    config = plain(composed("model=rcnn", "data=voc07", word))
+    with pytest.raises(UserError, match=rf"{word.partition('=')[0]}=.*: it must"):
+        check_ranges(config)
+
+
+def parts_of_config(path):
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def test_every_choice_lies_in_its_range():
+    for choice in CHOICES:
+        check_ranges(parts_of_config(CONF / f"{choice.replace('=', '/')}.yaml"))
 
 
 def test_config_files_stay_short():

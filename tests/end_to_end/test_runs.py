@@ -201,6 +201,20 @@ def test_loss_that_is_not_finite_stops_and_names_images(paths, tmp_path):
     assert "the loss of stage finetune is" in result.stderr
     assert "windows of images 0000" in result.stderr
     assert (tmp_path / "nan" / "stages" / "1_pretrain" / "done").is_file()
+    assert "Error executing job" not in result.stderr
+    kept = (tmp_path / "nan" / "train.log").read_text()
+    assert "the loss of stage finetune is" in kept
+    assert "Traceback" in kept  # of one line on the screen
+
+
+@pytest.mark.slow  # the config's rule is tested by itself
+def test_the_advice_after_a_loss_that_is_not_finite_can_be_followed(paths, tmp_path):
+    words = [*TINY, *paths, f"run_dir={tmp_path}/nan"]
+    run("train.py", *words, "model.stages.finetune.optimizer.lr=1e30", check=False)
+    (folder,) = (tmp_path / "nan" / "stages").glob("*_finetune")
+    shutil.rmtree(folder)
+    run("train.py", *words)
+    assert (folder / "done").is_file()
 
 
 @pytest.mark.parametrize(

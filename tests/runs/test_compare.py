@@ -135,7 +135,7 @@ def test_files_hold_the_same_table(tmp_path):
         (["{}/a", "out=x.pdf"], "out=x.pdf: its name must end in .md, .csv, .html"),
         (["{}/a", "figures=[test/mop]"], "figures: no run has test/mop; there are"),
         (["{}/a", "fold=no"], "fold=no: true or false"),
-        (["{}/torn"], "torn has a damaged file"),
+        (["{}/torn"], "metrics.json line 1 is not JSON"),
     ],
 )
 def test_mistakes_end_with_one_line(words, message, tmp_path, monkeypatch):

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from detection.errors import UserError
-from detection.runs.stages import find_done
+from detection.errors import TrainingError, UserError
+from detection.runs.stages import check_learnt, find_done, seconds_of
 from detection.runs.train import model_folders, with_weights_of
-from detection.runs.trainer import WholeCheckpoints, make_trainer
+from detection.runs.trainer import WholeCheckpoints, check_trainer, make_trainer
 
 
 def test_names_of_stages_are_compared_whole(tmp_path):
@@ -47,6 +47,34 @@ def test_a_checkpoint_is_written_whole(tmp_path, monkeypatch, error):
     if isinstance(error, RuntimeError):  # it was something else
         with pytest.raises(RuntimeError, match="unexpected pos"):
             writer.save_checkpoint({"step": 2}, path)
+
+
+def test_weights_that_are_no_numbers_are_not_done(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    check_learnt(model, "svm", tmp_path)
+    model.bias.data[1] = float("nan")
+    with pytest.raises(TrainingError, match=r"stage svm diverged: bias holds .* Delete "):
+        check_learnt(model, "svm", tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"seconds": "long"}', "\0\0"])
+def test_a_damaged_sign_of_a_stage_is_named(content, tmp_path):
+    (tmp_path / "done").write_text(content)
+    with pytest.raises(UserError, match=r"done .*delete it"):
+        seconds_of(tmp_path / "done")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"profilr": "simple"}, r"no option 'trainer\.profilr' \(did you mean profiler\?\)"),
+    ({"strategy": "ddp_spawn"}, "use trainer=ddp"),
+    ({"precision": "17-true"}, "trainer: "),
+    ({"accelerator": "tpu"}, "trainer=cpu takes the processor"),
+])  # fmt: skip
+def test_mistakes_of_the_trainer_are_told_before_any_work(options, message):
+    base = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu", "devices": 1}
+    check_trainer(base, {})
+    with pytest.raises(UserError, match=message):
+        check_trainer({**base, **options}, {})
 
 
 def test_every_trainer_writes_its_checkpoints_so(tmp_path):

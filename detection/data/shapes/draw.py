@@ -14,6 +14,8 @@ from detection.data.shapes.outlines import CLASSES, outline
 from detection.data.shapes.textures import Pixels, background, texture
 from detection.data.voc.annotation import VOCAnnotation, VOCObject
 from detection.data.voc.writer import annotation_xml, write_lists
+from detection.disk.files import clean_parts, part_of
+from detection.disk.locks import locked
 from detection.runtime.progress import progress
 
 Mask = NDArray[np.bool_]
@@ -86,10 +88,14 @@ def drawn_once(parent: Path, name: str, options: object, draw: Callable[[Path], 
     digest = hashlib.sha256(repr(options).encode()).hexdigest()[:10]
     folder = parent / f"{name}-{digest}"
     if not folder.is_dir():
-        unfinished = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        draw(unfinished)
-        unfinished.rename(folder)
+        parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_name(f".{folder.name}.lock")):  # of several runs one draws
+            clean_parts(folder)
+            if not folder.is_dir():
+                unfinished = part_of(folder)
+                shutil.rmtree(unfinished, ignore_errors=True)
+                draw(unfinished)
+                unfinished.rename(folder)
     return folder
 
 

@@ -8,6 +8,7 @@ from conftest import real_data
 from fake_cls import WNIDS, WORDS, class_folders, kaggle, write_image
 from PIL import Image
 
+from detection.backbones.overfeat_weights import released_wnids
 from detection.data.folders.caltech101 import Caltech101
 from detection.data.folders.class_folders import ClassFolders
 from detection.data.folders.tiny_imagenet import TinyImageNet
@@ -121,11 +122,13 @@ def test_voc_images_of_difficult_objects_alone_are_not_counted(fake_voc):
 
 def test_all_classes_of_ilsvrc_have_their_names_in_both_layouts():
     """Two cranes and two maillots, told apart."""
-    wnids = [f"n{n:08d}" for n in range(1000)]
+    wnids = sorted(released_wnids())
     names = names_of(wnids, {})
     assert names == names_of(wnids, dict.fromkeys(wnids, "crane"))
     assert len(set(names)) == 1000
     assert names[:2] == ["tench", "goldfish"]
+    people = [f"person_{n:04d}" for n in range(1000)]
+    assert names_of(people, {}) == people  # a thousand folders of something else
 
 
 def test_what_is_not_read_is_told(tmp_path, caplog):
