@@ -62,8 +62,10 @@ class NMS:
 
     def survivors(self, candidates: Detections) -> Tensor:
         """Rows (K,) of the candidates that stay, best first."""
-        boxes, labels = candidates["boxes"], candidates["labels"]
-        kept = batched_nms(boxes, candidates["scores"], labels, self.max_iou)  # best first
+        boxes, labels = candidates["boxes"].double(), candidates["labels"]
+        # in float64, as the original: in float32 an overlap of just the limit is more than it, and
+        # classes that are moved apart lose the pixels' fractions
+        kept = batched_nms(boxes, candidates["scores"].double(), labels, self.max_iou)  # best first
         return kept[rank_in_class(labels[kept]) < self.max_per_class][: self.max_per_image]
 
 

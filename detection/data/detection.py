@@ -270,9 +270,10 @@ class DetectionAnnotations:
             tell_remarks(made[split].remarks, request, split)
             public = folder.is_annotated(request.lists.get(split) or split)
             if made[split].num_objects == 0 and (split == "train" or (split == "test" and public)):
+                few = "" if len(made[split]) else f", for it has {len(every_id)} images in all"
                 raise UserError(
-                    f"no image of the {split} split of {folder.root} holds an object: choose "
-                    f"other lists with data.splits.{split}="
+                    f"no image of the {split} split of {folder.root} holds an object{few}: choose "
+                    f"other lists with data.splits.{split}=, or add images"
                 )
             log.info(
                 "%s %s: %d images, %d objects, %d classes",

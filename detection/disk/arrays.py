@@ -232,8 +232,10 @@ def allocate(
         )
     for name, size in ((ROWS, wanted), (DONE, len(counts))):
         with replacing(folder / name) as temporary, temporary.open("wb") as file:
-            if size:
-                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here
+            if size and hasattr(os, "posix_fallocate"):  # a full disk is found here
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS has no such call
+                file.truncate(size)
     finish(folder, about, counts, width, dtype)
 
 

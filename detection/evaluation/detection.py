@@ -14,6 +14,7 @@ from detection.metrics.bootstrap import FEW_IMAGES, interval, resampled, resampl
 from detection.metrics.voc_ap import Interpolation, PRCurve
 from detection.metrics.voc_ap import curves_of as curves_of_classes
 from detection.proposals.recall import ProposalRecall
+from detection.report.drawing import numbered
 from detection.report.gallery import COLOURS, Picture, best_f1_score, make_gallery
 from detection.report.media import Media, MediaCurves, MediaImages, MediaTable
 from detection.report.page import BarTable, Card, Gallery, Page, Plots, Shown
@@ -137,7 +138,7 @@ class DetectionEvaluator:
                 BarTable("Average precision of each class",
                          ("class", "AP, %", "objects", "detections"), rows),
                 Plots("Precision and recall", {"": precision_recall(curves, names, aps)}),
-                Gallery("Test images", pictures, colours, NOTE),
+                Gallery("Test images", pictures, colours, NOTE + numbered(names)),
             ],
         )  # fmt: skip
 

@@ -115,7 +115,9 @@ def hard_negatives(
     for label in hard.any(dim=0).nonzero().flatten().tolist():
         index = hard[:, label].nonzero().flatten()
         if rule.duplicate_max_iou < 1:
-            index = index[nms(boxes[index], scores[index, label], rule.duplicate_max_iou)]
+            index = index[
+                nms(boxes[index].double(), scores[index, label].double(), rule.duplicate_max_iou)
+            ]
         chosen.append((label, index))
     found = dict(chosen)
     nothing = torch.zeros(0, dtype=torch.long, device=boxes.device)

@@ -12,6 +12,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 WHITE = (255, 255, 255)
 LINE_PX = 2
 SMALL = 0.36  # size of a caption in a picture of 420 pixels
+LETTERS = 24  # of a class's name in a caption
 GOLDEN = 0.618  # of the circle of colours, from one class to the next: neighbours differ most
 
 Colour = tuple[int, int, int]
@@ -88,6 +89,22 @@ def draw_caption(
     cv2.rectangle(canvas, (left, top), (left + width + 4, top + height + 4), colour, -1)
     place = (left + 2, top + height + 1)
     cv2.putText(canvas, text, place, FONT, size, WHITE, thickness, cv2.LINE_AA)
+
+
+def drawable(name: str, label: int) -> str:
+    """A class's name in letters that can be drawn; its number, from 1, where it has others.
+
+    >>> drawable("cat", 0), drawable("猫", 1), drawable("n" * 300, 2)
+    ('cat', '[2]', 'nnnnnnnnnnnnnnnnnnnnnnnn')
+    """
+    return name[:LETTERS] if name.isascii() and name.isprintable() else f"[{label + 1}]"
+
+
+def numbered(names: Sequence[str]) -> str:
+    """What the numbers in pictures stand for; nothing where there are none."""
+    listed = [f"[{n + 1}] {name}" for n, name in enumerate(names)
+              if drawable(name, n) == f"[{n + 1}]" != name]  # fmt: skip
+    return f" In pictures {', '.join(listed)}." if listed else ""
 
 
 def draw_detections(

@@ -12,7 +12,7 @@ from torch import Tensor
 from detection.data.detection import DetectionSplit
 from detection.disk.images import read_image
 from detection.metrics.voc_ap import MatchedDetections, PRCurve
-from detection.report.drawing import Outline, draw_outline
+from detection.report.drawing import Outline, draw_outline, drawable
 
 COLOURS = {"right": (34, 160, 84), "false": (222, 57, 57), "missed": (245, 166, 35)}
 SIDE_PX = 420  # longer side of a picture
@@ -160,7 +160,7 @@ def picture(
     plain = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     canvas = plain.copy()
     for box in sorted(boxes, key=lambda b: b.kind == "right"):
-        draw_box(canvas, box, scale, class_names[box.label])
+        draw_box(canvas, box, scale, drawable(class_names[box.label], box.label))
     return Picture(dataset.image_ids[index], canvas, plain, scale, boxes, f1(boxes))
 
 

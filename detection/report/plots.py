@@ -1,6 +1,7 @@
 """Plots of the report, as SVG text to stand inside a page."""
 
 import csv
+import warnings
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -34,7 +35,10 @@ MAX_POINTS = 400  # of a line; a curve of 100,000 detections looks the same
 def svg(figure: Figure) -> str:
     """A figure as an `<svg>` element."""
     text = StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight", transparent=True)
+    with warnings.catch_warnings():  # letters that our font lacks are the browser's to draw
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.tight_layout()
+        figure.savefig(text, format="svg", bbox_inches="tight", transparent=True)
     content = text.getvalue()
     return content[content.index("<svg") :]
 
@@ -58,11 +62,20 @@ def precision_recall(curves: Sequence[PRCurve], names: Sequence[str], aps: Seque
             ax.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
             ax.tick_params(labelleft=n % columns == 0, labelbottom=n + columns >= len(names))
             label = f"{100 * ap:.1f}" if ap == ap else "no object"
-            ax.set_title(f"{name}  {label}", fontsize=8)
+            ax.set_title(f"{shortened(name, 30)}  {label}", fontsize=8, parse_math=False)
         figure.supxlabel("recall", fontsize=8)
         figure.supylabel("precision", fontsize=8)
-        figure.tight_layout()
         return svg(figure)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text without its middle where it is too long.
+
+    >>> shortened("abcdefghij", 5)
+    'ab…ij'
+    """
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def best_and_worst(aps: Sequence[float]) -> list[int]:
@@ -105,7 +118,6 @@ def training_curves(stage_folder: Path) -> str | None:
             ax.set(xlabel="step", ylabel=label)
             if lines:
                 ax.legend(frameon=False)
-        figure.tight_layout()
         return svg(figure)
 
 

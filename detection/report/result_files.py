@@ -5,6 +5,7 @@ Ours is `predictions.npz`: plain arrays, unrounded, from which figures can be co
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,9 +226,22 @@ def write_detections(
                        "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}  # fmt: skip
                 coco.write(separator + json.dumps(row))
                 separator = ",\n"
-            safe = class_name.replace("/", "_")
-            write_text(folder / f"comp4_det_test_{safe}.txt", "".join(lines))
+            name = file_name(class_name, label)
+            write_text(folder / f"comp4_det_test_{name}.txt", "".join(lines))
         coco.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def file_name(class_name: str, label: int) -> str:
+    """A class's name as a part of a file's: as it is where every system takes it.
+
+    Else without what it does not take, with its number, so that no two are alike.
+
+    >>> file_name("potted plant", 0), file_name("a/b", 1), file_name("猫", 2)
+    ('potted plant', 'a_b_class_2', '猫')
+    """
+    kept = re.sub(r"[^\w .+-]", "_", class_name)[:60].strip(" .")
+    same = kept == class_name and len(kept.encode()) <= 200
+    return kept if same else f"{kept}_class_{label + 1}"
 
 
 def write_guesses(

@@ -21,7 +21,7 @@ from detection.disk.checkpoints import find_checkpoint
 from detection.disk.files import write_text
 from detection.disk.images import IMAGE_SUFFIXES, images_below, read_upright
 from detection.errors import UserError
-from detection.report.drawing import draw_detections, fitted
+from detection.report.drawing import draw_detections, drawable, fitted
 from detection.report.page import write_jpeg
 from detection.report.predictions import Record, picture_of, write_predictions
 from detection.runs.predict import PredictOptions
@@ -168,7 +168,9 @@ def draw(
     if len(boxes) or not found:
         boxes = boxes * (shown.shape[1] / pixels.shape[1])
         labels = [class_names.index(f.name) for f in found]
-        shown = draw_detections(shown, boxes, labels, [f"{f.name} {f.score:.2f}" for f in found])
+        pairs = zip(found, labels, strict=True)
+        captions = [f"{drawable(f.name, label)} {f.score:.2f}" for f, label in pairs]
+        shown = draw_detections(shown, boxes, labels, captions)
         write_jpeg(out / "pictures" / picture_of(name), shown)
     write_jpeg(out / "thumbnails" / picture_of(name), fitted(shown, THUMBNAIL_PX))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import InstantiationException
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
@@ -57,10 +58,20 @@ def make_trainer(
         "enable_model_summary": False,
         "enable_progress_bar": sys.stdout.isatty(),
     }
-    arguments = defaults | config | options
+    arguments = defaults | on_this_machine(config) | options
     return build(  # type: ignore[no-any-return]
         arguments, callbacks=chosen, logger=[curves, *loggers], plugins=[WholeCheckpoints()]
     )
+
+
+def on_this_machine(config: dict[str, Any]) -> dict[str, Any]:
+    """The user's options; `accelerator: auto` is a GPU of CUDA's kind or the processor.
+
+    Apple's has no float64, in which boxes are suppressed and merged as the originals do.
+    """
+    if config.get("accelerator") == "auto" and not torch.cuda.is_available():
+        return {**config, "accelerator": "cpu"}
+    return config
 
 
 def check_trainer(config: dict[str, Any], callbacks: dict[str, Any]) -> None:
@@ -84,7 +95,7 @@ def check_trainer(config: dict[str, Any], callbacks: dict[str, Any]) -> None:
     for name in (n for n in config if not n.startswith("_") and n not in known):
         raise UserError(f"there is no option 'trainer.{name}'{did_you_mean(name, known)}")
     try:
-        build({**config, **quiet}, callbacks=chosen)
+        build({**on_this_machine(config), **quiet}, callbacks=chosen)
     except (MisconfigurationException, ValueError, RuntimeError, InstantiationException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise UserError(

@@ -4,8 +4,11 @@ import logging
 import netrc
 import os
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
+from urllib.request import urlopen
 
 import wandb
 from hydra.core.hydra_config import HydraConfig
@@ -13,6 +16,8 @@ from hydra.types import RunMode
 from pytorch_lightning.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
+
+ANSWER_S = 10  # seconds that a server has to answer
 
 
 def wandb_logger(
@@ -36,6 +41,11 @@ def wandb_logger(
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     offline = not has_key() or os.environ.get("WANDB_MODE") == "offline"
+    address = os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url
+    if not offline and not answers(address):
+        log.warning("W&B at %s does not answer within %d s: this run goes on offline",
+                    address, ANSWER_S)  # fmt: skip
+        offline = True
     if offline:
         log.info(
             "W&B is offline; upload this run with: wandb sync %s/wandb/offline-run-*", save_dir
@@ -47,6 +57,17 @@ def wandb_logger(
         project=project, save_dir=save_dir, offline=offline, name=name or job_name,
         group=group or sweep, job_type=job_type or ("eval" if tests else "train"), tags=list(tags),
     )  # fmt: skip
+
+
+def answers(address: str) -> bool:
+    """Whether a server answers anything; W&B itself would wait for it for two minutes."""
+    try:
+        urlopen(address, timeout=ANSWER_S).close()
+    except HTTPError:
+        return True
+    except (URLError, OSError, HTTPException, ValueError):
+        return False
+    return True
 
 
 def job_of_hydra() -> tuple[str | None, str | None]:

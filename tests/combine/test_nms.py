@@ -1,7 +1,10 @@
 """Suppression and the limits on what is kept."""
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detection.combine.nms import NMS, concatenate, no_detections
 
@@ -58,3 +61,35 @@ def test_the_union_of_two_sets_is_suppressed_as_one():
     two = flat([[0.0, 0, 10, 9], [50.0, 50, 60, 60]], [0.8, 0.1])
     found = NMS()(concatenate([one, two]))
     assert found["scores"].tolist() == pytest.approx([0.8, 0.1])
+
+
+def nms_m(boxes, scores, overlap):
+    """The original's nms.m in plain double arithmetic: what overlaps by just the limit stays."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    left, kept = list(np.argsort(-scores, kind="stable")), []
+    while left:
+        best = left.pop(0)
+        kept.append(best)
+        low = np.maximum(boxes[left, :2], boxes[best, :2])
+        high = np.minimum(boxes[left, 2:], boxes[best, 2:])
+        inter = (high - low).clip(0).prod(axis=1)
+        share = inter / (area[left] + area[best] - inter)
+        left = [row for row, much in zip(left, share, strict=True) if much <= overlap]
+    return kept
+
+
+@given(seed=st.integers(0, 10_000), classes=st.sampled_from([1, 20, 10_000]),
+       overlap=st.sampled_from([0.3, 0.4, 0.7, 0.1]))  # fmt: skip
+@settings(deadline=None, max_examples=60)
+def test_equal_to_the_original_where_boxes_overlap_by_just_the_limit(seed, classes, overlap):
+    """Sides of a few pixels meet the limit often; classes stand far apart, and do not matter."""
+    generator = np.random.default_rng(seed)
+    low = generator.integers(0, 500, (60, 2)) // 50 * 10 + generator.integers(0, 5, (60, 2))
+    boxes = np.concatenate([low, low + generator.integers(3, 14, (60, 2))], axis=1).astype(float)
+    scores = generator.permutation(60) / 64
+    labels = generator.choice(generator.integers(0, classes, 3), 60)
+    want = [row for label in np.unique(labels)
+            for row in np.flatnonzero(labels == label)[
+                nms_m(boxes[labels == label], scores[labels == label], overlap)]]  # fmt: skip
+    candidates = flat(boxes.astype("f4"), scores.astype("f4"), torch.from_numpy(labels))
+    assert sorted(NMS(overlap, 100, None).survivors(candidates).tolist()) == sorted(want)

@@ -1,6 +1,9 @@
 """Progress in log files, and how W&B is reached."""
 
 import logging
+import socket
+import threading
+import time
 
 import pytest
 import pytorch_lightning as pl
@@ -8,6 +11,7 @@ import torch
 import wandb
 from torch.utils.data import DataLoader
 
+from detection.runtime import tracking
 from detection.runtime.line_progress import LineProgress
 from detection.runtime.tracking import has_key, wandb_logger
 
@@ -93,3 +97,40 @@ def test_a_key_is_found_where_wandb_login_leaves_it(tmp_path, monkeypatch):
     (tmp_path / ".netrc").unlink()
     monkeypatch.setenv("WANDB_API_KEY", "key")
     assert has_key()
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_a_server_that_does_not_answer_is_told_in_time(speaks, monkeypatch):
+    """One that answers anything is there; one that accepts and is silent, or refuses, is not."""
+    monkeypatch.setattr(tracking, "ANSWER_S", 0.5)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                if speaks:
+                    connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                else:
+                    time.sleep(2)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        begun = time.monotonic()
+        assert tracking.answers(address) is speaks
+        assert time.monotonic() - begun < 2
+        thread.join()
+    assert not tracking.answers(address)  # nobody listens any more
+
+
+def test_a_run_goes_on_offline_where_wandb_is_silent(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    logger = wandb_logger(project="test", save_dir=str(tmp_path / "run"))
+    logger.log_metrics({"loss": 1.0})
+    tracking.finish_wandb(0)
+    assert "does not answer" in caplog.text
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
