@@ -5,10 +5,11 @@ import logging
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -28,12 +29,33 @@ def run(main: Callable[[], object]) -> None:
     """Run a command and leave the process with its exit code.
 
     0 when it finished, 2 for a mistake in what the user gave (a message, no traceback;
-    `debug=trace` shows it), 1 for any other failure, 130 after Ctrl-C.
+    `debug=trace` shows it), 1 for any other failure, 130 after Ctrl-C or SIGTERM.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through to this function
+    take_signals()
     with answering():
         main()
     sys.exit(0)
+
+
+def take_signals() -> None:
+    """SIGTERM, as batch systems send it, ends a command as Ctrl-C does, and neither is lost."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = sys.unraisablehook
+
+    def again(event: "sys.UnraisableHookArgs") -> None:
+        if event.exc_type is not KeyboardInterrupt:
+            before(event)
+            return
+        # it came while an object was taken away (`__del__`), where Python drops all exceptions
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    sys.unraisablehook = again
 
 
 @contextmanager
@@ -79,7 +101,11 @@ def leave(code: int, message: str) -> None:
     seconds. So too while a thread searches a large picture in machine code: Python cannot end it,
     and aborts when it comes back.
     """
-    sys.stdout.flush()
+    if code == INTERRUPTED:  # a second Ctrl-C has nothing to add
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError, ValueError):  # `| head -1` may have closed it
+        sys.stdout.flush()
     write_to_log(message)
     print(message, file=sys.stderr, flush=True)
     searching = any(t.daemon and t.name == "proposals" for t in threading.enumerate())

@@ -2,9 +2,13 @@
 
 import errno
 import os
+import signal
+import subprocess
 import sys
+from functools import partial
 
 import pytest
+from conftest import ROOT
 
 from detection.config.command import explain, run
 from detection.errors import TrainingError, UserError
@@ -48,3 +52,36 @@ def test_what_choices_share_is_no_choice():
         "\t_base\n\tvoc\n\tvoc07\nConfig search path:\n\tprovider=hydra"
     )
     assert explain(error) == "there is no data=cow; data can be: voc, voc07"
+
+
+WAIT = """
+import sys, time
+from detection.config.command import run
+class Last:
+    def __del__(self):
+        print("deleting", flush=True)
+        time.sleep(1)
+def main():
+    if "delete" in sys.argv:
+        Last()
+    print("working", flush=True)
+    time.sleep(30)
+run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["working", "deleting"])
+def test_signals_end_a_command_and_are_never_lost(number, where):
+    """In a `__del__` too, where Python drops the exception; twice as well as once."""
+    command = [sys.executable, "-c", WAIT, *(["delete"] if where == "deleting" else [])]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout.readline() == f"{where}\n"
+    process.send_signal(number)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert errors == "interrupted: start again with the same run_dir= to go on\n"
