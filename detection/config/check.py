@@ -1,11 +1,13 @@
 """Checks a composed config against its own defaults: an option has the type of its default."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +18,7 @@ from detection.config.ranges import check_ranges
 from detection.errors import UserError
 
 # Keyword arguments of Lightning's classes go here freely; Lightning checks their names.
+OWN_FOLDER = "detection.data.sources.existing_folder"
 ONE_A_MODEL = ("backbone.weights",)  # or a list, of num_models=
 OPEN_ENDED = ("callbacks", "logger", "trainer", "hydra", "published", "reference")
 
@@ -52,6 +55,20 @@ def check_config(cfg: DictConfig) -> None:
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root}: there is no such folder")
+    if "data" in cfg and root is None and cfg.data is not None:
+        check_root(cfg, str(hydra_cfg.runtime.choices["data"]))
+
+
+def check_root(cfg: DictConfig, choice: str) -> None:
+    """Check that a data set of the user's own has its folder.
+
+    Raises:
+        UserError: it has none; says what a folder must hold.
+    """
+    if OmegaConf.select(cfg, "data.source._target_") != OWN_FOLDER:
+        return
+    layout = (CONF / "data" / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    raise UserError(f"data={choice} needs data.root=FOLDER. {layout.lstrip('# ')}")
 
 
 def check_task(cfg: DictConfig) -> None:
@@ -195,8 +212,16 @@ def leaf_names(cfg: DictConfig, where: str = "") -> list[str]:
     return names
 
 
-def known_names() -> list[str]:
-    """Every option of the default config and every group, for hints."""
+def known_names(words: Sequence[str] = ()) -> list[str]:
+    """Every option and every group, for hints.
+
+    Args:
+        words: of the command line, whose choices of model and data have options of their own.
+    """
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    chosen = [word for word in words if word.partition("=")[0] in ("model", "data", "schedule")]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return [*groups, *leaf_names(compose("train"))]
+        try:
+            return [*groups, *leaf_names(compose("train", chosen))]
+        except HydraException:  # one of them is none
+            return [*groups, *leaf_names(compose("train"))]

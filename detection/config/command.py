@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -18,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 import detection.config.help  # noqa: F401  (what `--help` asks for)
 from detection.config.names import did_you_mean, renamed
+from detection.config.plain import CONF
+from detection.config.typed import check_typed, meant
 from detection.errors import TrainingError, UserError
 
 USER_MISTAKE = 2
@@ -25,15 +28,21 @@ FAILED = 1
 INTERRUPTED = 130
 
 
-def run(main: Callable[[], object]) -> None:
+def run(main: Callable[[], object], composes: bool = False) -> None:
     """Run a command and leave the process with its exit code.
 
     0 when it finished, 2 for a mistake in what the user gave (a message, no traceback;
     `debug=trace` shows it), 1 for any other failure, 130 after Ctrl-C or SIGTERM.
+
+    Args:
+        main: of the command.
+        composes: its words are Hydra's, and are looked at first.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through to this function
     take_signals()
     with answering():
+        if composes:
+            check_typed(Path(sys.argv[0]).name, sys.argv[1:])
         main()
     sys.exit(0)
 
@@ -136,6 +145,9 @@ def explain(error: Exception) -> str:
         options = re.findall(r"^\t([^_\s]\S*)", listing, flags=re.MULTILINE)
         group, _, name = missing[1].rpartition("/")
         listed = f"; {group} can be: {', '.join(options)}" if options else ""
+        elsewhere = [p.parent.name for p in CONF.glob(f"*/{name}.yaml")]
+        if elsewhere and group in ("model", "data", "backbone", "views", "combine", "scales"):
+            return f"there is no {group}={name}: it is a choice of {elsewhere[0]}={name}"
         return f"there is no {group}={name}{did_you_mean(name, options)}{listed}"
     refused = re.search(r"Could not override '([^']+)'", text)
     if refused:
@@ -149,7 +161,9 @@ def explain(error: Exception) -> str:
                 f"there is no option '{key}' any more: values stand where they are used, as does "
                 "model.stages.finetune.optimizer.lr; see --cfg job, schedule=paper, short, quick"
             )
-        others = [name for name in known_names() if name != key]  # it may be one of train.py's
+        others = [name for name in known_names(sys.argv[1:]) if name != key]  # of train.py, too
+        if hint := meant(key, others):
+            return f"there is no option '{key}': {hint}"
         return f"there is no option '{key}'{did_you_mean(key, others)}"
     worker = re.search(r"^detection\.errors\.\w+: (.*)", text, flags=re.MULTILINE | re.DOTALL)
     return worker[1].strip() if worker else text.strip()  # a loader's process adds its traceback

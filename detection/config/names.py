@@ -14,7 +14,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     """
     options = list(options)
     last = name.rpartition(".")[2]  # it may be right, and its place wrong
-    near = [o for o in options if o.rpartition(".")[2] == last]
+    near = [o for o in options if o.lower() == name.lower() or o.rpartition(".")[2] == last]
     near += difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     return f" (did you mean {near[0]}?)" if near else ""
 

@@ -36,6 +36,8 @@ def options_of(
     names = [str(name) for name in known]
     for word in words:
         name, _, value = word.partition("=")
+        if "=" not in word:
+            raise UserError(f"{word}: options are NAME=VALUE; {usage}")
         if name not in names or not value:
             raise UserError(
                 f"there is no option '{word}'{did_you_mean(name, names)}; options: "

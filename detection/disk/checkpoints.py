@@ -15,12 +15,12 @@ from detection.config.build import without
 from detection.config.parts import build_part
 from detection.disk.files import replacing
 from detection.disk.older_checkpoints import OLDER_FORMAT, completed, upgraded
+from detection.disk.run_files import NAME, find_checkpoint
 from detection.disk.torch_files import check_weights, load_plain
 from detection.errors import UserError
 
 FORMAT = 2  # of the file; a reader refuses others
 ALMOST_FULL = 2**24  # bytes free on a disk on which nothing more can be written
-NAME, OLDER_NAME = "model.ckpt", "detector.ckpt"
 
 
 class Checkpoint(TypedDict):
@@ -80,28 +80,6 @@ def write_whole(path: Path, content: Any) -> None:
             if shutil.disk_usage(path.parent).free > ALMOST_FULL:
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-
-
-def find_checkpoint(path: Path | str) -> Path:
-    """The file of a checkpoint.
-
-    Args:
-        path: the file, or the folder of a run or of one of its stages.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = Path(path).expanduser()
-    if not path.is_dir():
-        if not path.is_file():
-            raise UserError(f"there is no model at {path}: give a run's folder or its {NAME}")
-        return path
-    for name in (NAME, OLDER_NAME):
-        if (path / name).is_file():
-            return path / name
-    inside = sorted(str(f.parent) for f in path.glob("*_*/*.ckpt") if f.name in (NAME, OLDER_NAME))
-    hint = f": the run has {len(inside)}, such as {inside[0]}" if inside else ""
-    raise UserError(f"there is no model at {path / NAME}{hint or ': give a run that is finished'}")
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:

@@ -125,7 +125,7 @@ def extract(options: ExtractOptions) -> list[str]:
 
 def work_key(options: ExtractOptions, names: Sequence[str]) -> str:
     """Tells apart what must not go on with each other's parts."""
-    from detection.disk.checkpoints import find_checkpoint
+    from detection.disk.run_files import find_checkpoint
 
     file = find_checkpoint(options.ckpt)
     kept = replace(options, on_error="", device=None, num_workers=0)  # these may change

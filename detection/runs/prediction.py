@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from detection.data.samples import Sample
-from detection.disk.checkpoints import find_checkpoint
 from detection.disk.files import write_text
 from detection.disk.images import IMAGE_SUFFIXES, images_below, read_upright
+from detection.disk.run_files import find_checkpoint
 from detection.errors import UserError
 from detection.report.drawing import draw_detections, drawable, fitted
 from detection.report.page import write_jpeg

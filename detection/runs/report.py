@@ -9,8 +9,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from detection.data.module import DataModule
-from detection.disk.checkpoints import NAME
 from detection.disk.files import write_json
+from detection.disk.run_files import NAME
 from detection.report.media import log_media
 from detection.report.page import Plots, write_page
 from detection.report.plots import filter_plots

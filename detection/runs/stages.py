@@ -11,13 +11,9 @@ from pytorch_lightning.loggers import Logger
 
 from detection.config.build import build
 from detection.data.module import DataModule
-from detection.disk.checkpoints import (
-    NAME,
-    load_weights,
-    read_checkpoint,
-    save_model,
-)
+from detection.disk.checkpoints import load_weights, read_checkpoint, save_model
 from detection.disk.files import read_json, write_json
+from detection.disk.run_files import NAME
 from detection.disk.torch_files import load_plain
 from detection.errors import TrainingError, UserError
 from detection.evaluation.evaluator import Evaluator

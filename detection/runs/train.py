@@ -15,8 +15,9 @@ from pytorch_lightning.loggers import Logger
 
 from detection.config.build import build, build_model
 from detection.config.plain import plain
-from detection.disk.checkpoints import NAME, save_model
+from detection.disk.checkpoints import save_model
 from detection.disk.locks import held
+from detection.disk.run_files import NAME
 from detection.errors import UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.runs.measure import measure

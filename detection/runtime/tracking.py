@@ -53,10 +53,12 @@ def wandb_logger(
     os.makedirs(save_dir, exist_ok=True)
     job_name, sweep = job_of_hydra()
     tests = HydraConfig.initialized() and HydraConfig.get().job.config_name == "evaluate"
-    return WandbLogger(
+    logger = WandbLogger(
         project=project, save_dir=save_dir, offline=offline, name=name or job_name,
         group=group or sweep, job_type=job_type or ("eval" if tests else "train"), tags=list(tags),
     )  # fmt: skip
+    logger._wandb_init.pop("anonymous", None)  # Lightning passes what W&B warns of
+    return logger
 
 
 def answers(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from functools import partial
 
 import pytest
 from conftest import ROOT
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from detection.config.command import explain, run
+from detection.config.typed import check_typed
 from detection.errors import TrainingError, UserError
 
 
@@ -85,3 +88,59 @@ def test_signals_end_a_command_and_are_never_lost(number, where):
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 130
     assert errors == "interrupted: start again with the same run_dir= to go on\n"
+
+
+@pytest.mark.parametrize(("script", "word", "answer"), [
+    ("train.py", "--epochs", "options are NAME=VALUE, each stage has its own; schedule="),
+    ("train.py", "--data", "such as data=..."),
+    ("train.py", "--batch-size=8", "each stage has its own"),
+    ("train.py", "train.py", "leave it out"),
+    ("train.py", "data/voc07", "data=voc07"),
+    ("train.py", "sppnet", "model=sppnet"),
+    ("train.py", "tests", "data=voc data.root=tests"),
+    ("evaluate.py", "runs/x", "ckpt=runs/x"),
+    ("train.py", "data.root=/a/p=x y", "'data.root=\"/a/p=x y\"'"),
+    ("train.py", "data.root=a[1]", "'data.root=\"a[1]\"'"),
+])  # fmt: skip
+def test_what_newcomers_type_is_answered_with_what_they_mean(script, word, answer, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError) as told:
+        check_typed(script, [word])
+    assert answer in str(told.value)
+
+
+def test_a_quoted_word_is_read():
+    """The remedy that is shown, followed: as a shell hands it on."""
+    for value in ("/a/p=x", "a[1]", "it's", 'say "a"', "a b", "back\\slash", "über#x"):
+        try:
+            check_typed("train.py", [f"data.root={value}"])
+        except UserError as told:
+            (word,) = shlex.split(str(told).rpartition("Hydra: ")[2])
+            check_typed("train.py", [word])
+            read = OverridesParser.create().parse_override(word).value()
+            assert str(read) == value
+
+
+def test_what_hydra_takes_is_left_alone():
+    words = ["--cfg", "job", "-m", "seed=1,2", "+trainer.profiler=simple", "~logger.wandb", "-cn",
+             "other", "data=voc07", "data.root=/a b", "--info=all"]  # fmt: skip
+    check_typed("train.py", words)
+
+
+@pytest.mark.parametrize(("key", "answer"), [
+    ("epochs", "model.stages.pretrain.epochs"), ("batch_size", "model.stages.finetune.batch_size="),
+    ("lr", "model.stages.finetune.optimizer.lr="), ("imgsz", "model.features.scales_px="),
+    ("trainer.max_epochs", "schedule="), ("gpus", "trainer=gpu trainer.devices=1"),
+    ("resume", "run_dir=RUN"), ("device", "trainer=gpu"),
+])  # fmt: skip
+def test_other_programs_names_of_options(key, answer):
+    assert answer in explain(Exception(f"Could not override '{key}'."))
+
+
+@pytest.mark.parametrize(("group", "name", "answer"), [
+    ("model", "resnet50", "backbone=resnet50"), ("data", "VOC07", "did you mean voc07"),
+])  # fmt: skip
+def test_choices_of_another_group_or_case(group, name, answer):
+    listing = "\n".join(f"\t{n}" for n in ("sppnet", "rcnn", "voc07", "voc"))
+    text = f"Could not find '{group}/{name}'\n\nAvailable options:\n{listing}\n"
+    assert answer in explain(Exception(text))
