@@ -101,7 +101,7 @@ def test_a_run_leaves_errors_predictions_and_the_papers_figures(localized):
     ("words", "sign"),
     [
         pytest.param(LOCALIZER, "stages/1_classify/last.ckpt", marks=pytest.mark.slow),
-        (LOCALIZER, "stages/2_regress/last.ckpt"),
+        pytest.param(LOCALIZER, "stages/2_regress/last.ckpt", marks=pytest.mark.slow),
         pytest.param(DETECTOR, "stages/1_detect/last.ckpt", marks=pytest.mark.slow),
         pytest.param(RCNN, "stages/2_rpn/last.ckpt", marks=pytest.mark.slow),
         pytest.param(RCNN, "stages/3_rcnn/last.ckpt", marks=pytest.mark.slow),
@@ -130,6 +130,7 @@ def test_several_processes_equal_one_where_an_image_is_left_over(
     assert {k: v for k, v in figures(split).items() if k.startswith("test/")} == pytest.approx(one)
 
 
+@pytest.mark.slow  # a test by several processes is not
 @pytest.mark.parametrize(
     ("words", "batch_size", "weight"),
     [
@@ -141,7 +142,7 @@ def test_several_processes_equal_one_where_an_image_is_left_over(
         pytest.param(
             [*RPN, "model.anchors.sizes_px=[16,32]", "model.hidden=16", "model.stages.rpn.epochs=4",
              "model.stages.rpn.min_steps=0", "model.stages.rpn.shorter_px=[64,80]"],
-            "model.stages.rpn.batch_size", "head.box.weight", marks=pytest.mark.slow,
+            "model.stages.rpn.batch_size", "head.box.weight",
         ),
     ],
 )  # fmt: skip

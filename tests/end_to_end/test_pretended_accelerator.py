@@ -20,7 +20,7 @@ TOOL = TEST_DATA.parent / "tools" / "fake_cuda.py"
         ),
         pytest.param(["model=overfeat_detector", "data=shapes"], marks=pytest.mark.slow),
         ["model=rpn_rcnn", "data=shapes_loc"],
-        ["model=object_scoring", "data=shapes_loc"],
+        pytest.param(["model=object_scoring", "data=shapes_loc"], marks=pytest.mark.slow),
         pytest.param(
             ["model=object_scoring", "data=shapes_loc", "scales=squares"], marks=pytest.mark.slow,
         ),

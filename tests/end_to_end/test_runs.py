@@ -118,6 +118,7 @@ def test_factored_layers_are_a_choice_of_the_test(finished, paths, tmp_path):
     assert found["one"] != found["full"]
 
 
+@pytest.mark.slow  # localisers on two processes are not
 def test_two_processes_find_the_same_figures(finished, paths, tmp_path):
     """Nine images over two processes: each exactly once."""
     run("evaluate.py", f"ckpt={finished}", "trainer=ddp_cpu", *paths, f"run_dir={tmp_path}/eval")
