@@ -1,6 +1,6 @@
 """Regions as squares of pixels (R-CNN, section 2.1 and appendix A), all at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +15,12 @@ MAX_ROWS = 65_535  # of what cuDNN samples at a time
 
 Mode = Literal["warp", "square_with_context", "square"]
 Outside = Literal["mean", "edge"]
+Normalize = Callable[[Tensor], Tensor]
+
+
+def same(images: Tensor) -> Tensor:
+    """Images that are normalised already."""
+    return images
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,12 @@ class Rectangles:
     target: Tensor
 
 
-def rectangles(boxes: Tensor, size: tuple[int, int], warp: Warp) -> Rectangles:
-    """Where the regions of an image come from and go to: rcnn_im_crop.m, for all regions at once.
+def rectangles(boxes: Tensor, size: tuple[int, int] | Tensor, warp: Warp) -> Rectangles:
+    """Where regions come from and go to: rcnn_im_crop.m, for all regions of all images at once.
 
     Args:
-        boxes: (R, 4) half-open xyxy in pixels of the image; of any size, inside it or not.
-        size: height and width of the image.
+        boxes: (R, 4) half-open xyxy in pixels of their images; of any size, inside them or not.
+        size: height and width of the image, or (R, 2) of each region's.
         warp: how.
     """
     low, high = boxes.double()[:, :2], boxes.double()[:, 2:]
@@ -80,7 +86,7 @@ def rectangles(boxes: Tensor, size: tuple[int, int], warp: Warp) -> Rectangles:
         begin, end = round_half_up(centre - half * context), round_half_up(centre + half * context)
     end = torch.maximum(end, begin + 1)
     # what lies outside the image is not cut out; the square keeps the mean there
-    limit = torch.tensor([size[1], size[0]], dtype=torch.double, device=boxes.device)
+    limit = torch.as_tensor(size, dtype=torch.double, device=boxes.device).flip(-1)
     begin_in = torch.minimum(begin.clamp(min=0), limit - 1)
     end_in = torch.maximum(torch.minimum(end, limit), begin_in + 1)
     scale = side / (end - begin)
@@ -111,7 +117,9 @@ def round_half_away(value: Tensor) -> Tensor:
     return value.sign() * (value.abs() + 0.5).floor()
 
 
-def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) -> Tensor:
+def warp_regions(
+    images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp, normalize: Normalize = same
+) -> Tensor:
     """Squares (R, 3, S, S) of the regions of some images, one image's after the other's.
 
     On a GPU those of images of one size are sampled together, some hundreds in a call. On a CPU
@@ -119,39 +127,46 @@ def warp_regions(images: Sequence[Tensor], boxes: Sequence[Tensor], warp: Warp) 
     (benchmarks/warp.py); channels then lie last in memory.
 
     Args:
-        images: (3, H, W) float32, normalised: the mean is zero.
+        images: (3, H, W) float32, or what `normalize` takes.
         boxes: for each image (R', 4) half-open xyxy.
         warp: how.
+        normalize: makes (..., 3, H, W) float32 of them whose mean is zero; on a GPU of all images
+            at once.
     """
-    parts = [
-        rectangles(b, (int(i.shape[1]), int(i.shape[2])), warp)
-        for i, b in zip(images, boxes, strict=True)
-    ]
-    if not sum(len(p.source) for p in parts):
-        return images[0].new_zeros(0, 3, warp.size_px, warp.size_px)
-    sample = resize_on_cpu if images[0].device.type == "cpu" else sample_on_device
-    return sample(images, parts, warp.size_px, warp.outside)
+    counts = [len(some) for some in boxes]
+    if not sum(counts):
+        return images[0].new_zeros(0, 3, warp.size_px, warp.size_px, dtype=torch.float32)
+    sizes = torch.tensor([[int(side) for side in image.shape[1:]] for image in images])
+    each = sizes.repeat_interleave(torch.tensor(counts), dim=0)
+    cut = rectangles(torch.cat(list(boxes)), each.to(boxes[0].device), warp)
+    if on_cpu(images):
+        ready = [normalize(image) for image in images]
+        return resize_on_cpu(ready, counts, cut, warp.size_px, warp.outside)
+    return sample_on_device(images, counts, cut, warp.size_px, warp.outside, normalize)
+
+
+def on_cpu(images: Sequence[Tensor]) -> bool:
+    """Whether images lie where OpenCV can resize them."""
+    return images[0].device.type == "cpu"
 
 
 def resize_on_cpu(
-    images: Sequence[Tensor], parts: Sequence[Rectangles], side: int, outside: Outside = "mean"
-) -> Tensor:
-    """The crops by OpenCV."""
-    total = sum(len(p.source) for p in parts)
+    images: Sequence[Tensor], counts: Sequence[int], cut: Rectangles, side: int,
+    outside: Outside = "mean",
+) -> Tensor:  # fmt: skip
+    """The crops by OpenCV: the first `counts[0]` rectangles are of the first image, and so on."""
+    total = len(cut.source)
     crops = torch.zeros(total, side, side, 3)  # the mean
     view = crops.numpy()
     arrays = [i.permute(1, 2, 0).contiguous().numpy() for i in images]
-    rows = [
-        (array, *source, *target)
-        for array, part in zip(arrays, parts, strict=True)
-        for source, target in zip(part.source.tolist(), part.target.tolist(), strict=True)
-    ]
+    of_rows = [array for array, count in zip(arrays, counts, strict=True) for _ in range(count)]
+    places = torch.cat([cut.source, cut.target], dim=1).tolist()
 
     def resize(first: int) -> None:
         for row in range(first, total, threads):  # OpenCV releases the GIL
-            array, x1, y1, x2, y2, left, top, right, bottom = rows[row]
+            x1, y1, x2, y2, left, top, right, bottom = places[row]
             place = view[row, top:bottom, left:right]
-            cv2.resize(array[y1:y2, x1:x2], (right - left, bottom - top), dst=place)
+            cv2.resize(of_rows[row][y1:y2, x1:x2], (right - left, bottom - top), dst=place)
             if outside == "edge":
                 margins = (top, side - bottom, left, side - right)
                 cv2.copyMakeBorder(place.copy(), *margins, cv2.BORDER_REPLICATE, dst=view[row])
@@ -163,29 +178,39 @@ def resize_on_cpu(
 
 
 def sample_on_device(
-    images: Sequence[Tensor], parts: Sequence[Rectangles], side: int, outside: Outside = "mean"
-) -> Tensor:
+    images: Sequence[Tensor], counts: Sequence[int], cut: Rectangles, side: int,
+    outside: Outside = "mean", normalize: Normalize = same,
+) -> Tensor:  # fmt: skip
     """The crops by one bilinear sampling, on the images' device.
 
     Images are padded to one size, and each image's regions to one number; images of very
     different sizes are sampled one by one.
     """
     device = images[0].device
-    counts = [len(p.source) for p in parts]
     height, width = (max(2, *(int(i.shape[d]) for i in images)) for d in (1, 2))
     pixels = sum(int(i.shape[1]) * int(i.shape[2]) for i in images)
     if len(images) > 1 and len(images) * height * width > MAX_PADDING * pixels:
-        pairs = zip(images, parts, strict=True)
-        return torch.cat([sample_on_device([i], [p], side, outside) for i, p in pairs])
+        parts = zip(cut.source.split(list(counts)), cut.target.split(list(counts)), strict=True)
+        return torch.cat(
+            [
+                sample_on_device([i], [len(p[0])], Rectangles(*p), side, outside, normalize)
+                for i, p in zip(images, parts, strict=True)
+                if len(p[0])
+            ]
+        )
     # one sampling call for all images: a launch for each of 2,000 regions would starve a GPU
     canvas = images[0].new_zeros(len(images), 3, height, width)
     for row, image in enumerate(images):
         canvas[row, :, : image.shape[1], : image.shape[2]] = image
+    canvas = normalize(canvas)  # what lies beside an image is never read
+    numbers = torch.tensor(counts)
+    which = torch.arange(len(images)).repeat_interleave(numbers)
+    rank = torch.arange(len(which)) - (numbers.cumsum(0) - numbers)[which]  # within its image
+    which, rank = which.to(device), rank.to(device)
     source = torch.zeros(len(images), max(counts), 4, device=device)
     target = torch.zeros(len(images), max(counts), 4, device=device)
-    for row, part in enumerate(parts):
-        source[row, : counts[row]] = part.source.to(source)
-        target[row, : counts[row]] = part.target.to(target)
+    source[which, rank] = cut.source.to(source)
+    target[which, rank] = cut.target.to(target)
     place = torch.arange(side, device=device, dtype=torch.float32)
     x = sampled(place, source[..., 0::2], target[..., 0::2], width, outside)
     y = sampled(place, source[..., 1::2], target[..., 1::2], height, outside)
@@ -199,7 +224,7 @@ def sample_on_device(
         ],
         dim=2,
     ).transpose(1, 2)  # (B, K, 3, S, S)
-    return torch.cat([crops[row, :n] for row, n in enumerate(counts)])
+    return crops[which, rank]
 
 
 def sampled(place: Tensor, source: Tensor, target: Tensor, side: int, outside: Outside) -> Tensor:

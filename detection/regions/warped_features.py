@@ -94,7 +94,8 @@ class WarpedFeatures(nn.Module):
         if len(boxes) == 0:
             return image.new_zeros(0, self.out_features)
         boxes = boxes.to(image.device)
-        return torch.cat([self([image], [some]) for some in boxes.split(self.batch_size)])
+        parts = (warp_regions([image], [some], self.warp) for some in boxes.split(self.batch_size))
+        return torch.cat([self.pooled(crops) for crops in parts])
 
     def forward(
         self, images: Sequence[Tensor], boxes: Sequence[Tensor], mirror: Tensor | None = None
@@ -102,11 +103,11 @@ class WarpedFeatures(nn.Module):
         """Features of regions of some images, with a gradient in the weights.
 
         Args:
-            images: (3, H, W), normalised; sizes may differ.
+            images: (3, H, W) RGB, uint8, or floats in [0, 1]; sizes may differ.
             boxes: for each image (R', 4).
             mirror: (R,) bool: which of the crops are mirrored left to right.
         """
-        crops = warp_regions(images, boxes, self.warp)
+        crops = warp_regions(images, boxes, self.warp, self.backbone.normalize)
         if mirror is not None:
             crops = torch.where(mirror[:, None, None, None], crops.flip(3), crops)
         return self.pooled(crops)

@@ -248,8 +248,7 @@ class WarpedTrainingStage(Stage):
     def logits(self, batch: Batch, dropout: float = 0.0) -> Tensor:
         """(R, C + 1) of a batch's windows."""
         images, boxes, _, mirror, _ = batch
-        normalized = [self.features.backbone.normalize(image) for image in images]
-        return self.model.logits(self.features(normalized, boxes, mirror), dropout).float()
+        return self.model.logits(self.features(images, boxes, mirror), dropout).float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy over the classes and background."""

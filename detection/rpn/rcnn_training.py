@@ -194,9 +194,8 @@ class RCNNStage(Stage):
     def training_step(self, batch: Regions, batch_idx: int) -> Tensor:
         """Logistic loss of the regions and smooth ℓ1 of those on objects."""
         options, model = self.options, self.model
-        normalized = [model.regions.backbone.normalize(image) for image in batch.images]
         with torch.set_grad_enabled(options.backpropagate):
-            pooled = model.regions(normalized, list(batch.boxes[:, None]), batch.mirror)
+            pooled = model.regions(batch.images, list(batch.boxes[:, None]), batch.mirror)
         logits, codes = model.outputs(pooled, batch.labels, options.dropout)
         of_scores = F.binary_cross_entropy_with_logits(logits.float(), batch.is_object)
         errors = F.smooth_l1_loss(codes.float(), batch.codes, beta=options.beta, reduction="none")

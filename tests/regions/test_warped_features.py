@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_spp import small
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from detection.backbones.efficientnet_lite import efficientnet_lite
 from detection.errors import UserError
+from detection.regions import warp
 from detection.regions.warp import (
     Warp,
     rectangles,
@@ -25,6 +27,39 @@ WARPS = [
     for mode in ("warp", "square_with_context", "square")
     for shift, outside in ((False, "mean"), (True, "mean"), (False, "edge"))
 ]
+
+
+def all_at_once(boxes, sizes, warp):
+    """The rectangles of some images' boxes, which are those of each image by itself."""
+    each = torch.tensor(sizes).repeat_interleave(torch.tensor([len(b) for b in boxes]), dim=0)
+    cut = rectangles(torch.cat(boxes), each, warp)
+    alone = [rectangles(b, size, warp) for b, size in zip(boxes, sizes, strict=True)]
+    assert torch.equal(cut.source, torch.cat([part.source for part in alone]))
+    assert torch.equal(cut.target, torch.cat([part.target for part in alone]))
+    return cut
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations, each of which is a launch on a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_batch_of_many_images_takes_few_launches(monkeypatch):
+    """128 windows of 110 images, as the GPU takes them: at most 300, most of them copies."""
+    monkeypatch.setattr(warp, "resize_on_cpu", None)
+    monkeypatch.setattr(warp, "on_cpu", lambda images: False)
+    generator = np.random.default_rng(0)
+    images = [torch.randint(0, 255, (3, 50 + n % 7, 60), dtype=torch.uint8) for n in range(110)]
+    boxes = [some_boxes(generator, (50, 60), 2 if n < 18 else 1) for n in range(110)]
+    features = WarpedFeatures(small(), padding_px=4)
+    with Launches() as launches:
+        warp_regions(images, boxes, features.warp, features.backbone.normalize)
+    assert launches.count < 300
 
 
 def matlab_round(value):
@@ -87,9 +122,9 @@ def test_the_gpus_way_is_opencvs(warp):
     sizes, counts = [(60, 100), (110, 70)], [7, 4]
     images = [torch.from_numpy(generator.normal(size=(3, *s)).astype("f4")) for s in sizes]
     boxes = [some_boxes(generator, s, n) for s, n in zip(sizes, counts, strict=True)]
-    parts = [rectangles(b, s, warp) for b, s in zip(boxes, sizes, strict=True)]
-    by_opencv = resize_on_cpu(images, parts, warp.size_px, warp.outside)
-    by_sampling = sample_on_device(images, parts, warp.size_px, warp.outside)
+    cut = all_at_once(boxes, sizes, warp)
+    by_opencv = resize_on_cpu(images, counts, cut, warp.size_px, warp.outside)
+    by_sampling = sample_on_device(images, counts, cut, warp.size_px, warp.outside)
     torch.testing.assert_close(by_sampling, by_opencv, rtol=0, atol=1e-3)
 
 
@@ -226,9 +261,10 @@ def test_images_of_very_different_sizes_are_not_padded_to_one():
     sizes = [(400, 20), (20, 400), (1, 1)]
     images = [torch.from_numpy(generator.normal(size=(3, *s)).astype("f4")) for s in sizes]
     boxes = [torch.tensor([[0.0, 0, s[1], s[0]], [0, 0, 1, 1]]) for s in sizes]
-    parts = [rectangles(b, s, Warp(40, 4)) for b, s in zip(boxes, sizes, strict=True)]
-    got = sample_on_device(images, parts, 40)
-    torch.testing.assert_close(got, resize_on_cpu(images, parts, 40), rtol=0, atol=1e-3)
+    cut = all_at_once(boxes, sizes, Warp(40, 4))
+    got = sample_on_device(images, [2, 2, 2], cut, 40)
+    want = resize_on_cpu(images, [2, 2, 2], cut, 40)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-3)
 
 
 def test_boxes_without_area_and_many_boxes():
@@ -238,5 +274,5 @@ def test_boxes_without_area_and_many_boxes():
         assert warp_regions([image], [flat], Warp(30, 0, mode)).isfinite().all()
     boxes = torch.tensor([[0.0, 0, 20, 20]]).expand(3000, 4)
     part = rectangles(boxes, (50, 60), Warp(30, 0))
-    assert sample_on_device([image], [part], 30).shape == (3000, 3, 30, 30)  # in two goes
+    assert sample_on_device([image], [3000], part, 30).shape == (3000, 3, 30, 30)  # in two goes
     assert warp_regions([image.to("meta")], [torch.zeros(0, 4)], Warp(30, 0)).is_meta
