@@ -85,16 +85,45 @@ def answering() -> Iterator[None]:
             raise
         leave(FAILED, f"error: {error}")
     except OSError as error:
-        if trace or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        said = of_disk(error)
+        if trace or not said:
             raise
-        where = error.filename2 or error.filename or "a file"
-        leave(
-            USER_MISTAKE,
-            f"error: {where} could not be written: {error.strerror}. Free some space, and start "
-            "again with the same run_dir=: what was finished is kept",
-        )
+        leave(USER_MISTAKE, f"error: {said}")
     except KeyboardInterrupt:
         leave(INTERRUPTED, "interrupted: start again with the same run_dir= to go on")
+
+
+def of_disk(error: OSError) -> str:
+    """What to say of a full disk or a folder that cannot be written; nothing of other failures.
+
+    Such a folder is one without leave to write, or one that a word of the command line names
+    (`run_dir=`, `paths.cache=`): a file stands there, or nothing can be made.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename2 or error.filename or "a file"
+        return (
+            f"{where} could not be written: {error.strerror}. Free some space, and start again with "
+            "the same run_dir=: what was finished is kept"
+        )
+    path = str(error.filename2 or error.filename or "")
+    named = [word for word in sys.argv[1:] if path and leads_to(word.partition("=")[2], path)]
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            f"{path} cannot be written ({error.strerror}): choose other folders with run_dir=, "
+            "paths.data= or paths.cache="
+        )
+    if named and error.errno in (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return f"{named[0]}: {path} cannot be made ({error.strerror}): choose another folder"
+    return ""
+
+
+def leads_to(folder: str, path: str) -> bool:
+    """Whether a path is a folder's, or the folder itself.
+
+    >>> leads_to("/a", "/a/b"), leads_to("/a", "/ab"), leads_to("", "/a")
+    (True, False, False)
+    """
+    return bool(folder) and Path(path).absolute().is_relative_to(Path(folder).absolute())
 
 
 def of_one_job() -> AbstractContextManager[None]:

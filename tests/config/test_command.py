@@ -44,6 +44,22 @@ def test_a_message_and_an_exit_code(error, code, message, capsys, monkeypatch):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("number", "path", "words", "message"), [
+    (errno.EEXIST, "/a/run", ["run_dir=/a/run"], "error: run_dir=/a/run: /a/run cannot be made"),
+    (errno.ENOTDIR, "/b/cache/x/1", ["seed=1", "paths.cache=/b/cache"],
+     "error: paths.cache=/b/cache: /b/cache/x/1 cannot be made"),
+    (errno.EROFS, "/c/runs", [], "choose other folders with run_dir="),
+])  # fmt: skip
+def test_a_folder_that_cannot_be_made(number, path, words, message, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    with pytest.raises(SystemExit) as left:
+        run(failing(OSError(number, os.strerror(number), path)))
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError):  # of our own, not of a folder that was named
+        run(failing(OSError(errno.ENOENT, "none", "/elsewhere")))
+
+
 def test_other_errors_keep_their_traceback():
     with pytest.raises(OSError, match="Input/output error"):
         run(failing(OSError(errno.EIO, "Input/output error")))
