@@ -26,6 +26,7 @@ from detection.errors import TrainingError, UserError
 USER_MISTAKE = 2
 FAILED = 1
 INTERRUPTED = 130
+STOPPED = "interrupted: start again with the same run_dir= to go on"
 
 
 def run(main: Callable[[], object], composes: bool = False) -> None:
@@ -48,22 +49,31 @@ def run(main: Callable[[], object], composes: bool = False) -> None:
 
 
 def take_signals() -> None:
-    """SIGTERM, as batch systems send it, ends a command as Ctrl-C does, and neither is lost."""
+    """SIGTERM, as batch systems send it, ends a command as Ctrl-C does; neither is lost.
+
+    A second one, while the first is answered, ends it at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    before = sys.unraisablehook
+    before, came = sys.unraisablehook, [False]
+
+    def stop(number: int, frame: object) -> None:
+        if came[0]:
+            leave(INTERRUPTED, STOPPED)
+        came[0] = True
+        raise KeyboardInterrupt
 
     def again(event: "sys.UnraisableHookArgs") -> None:
         if event.exc_type is not KeyboardInterrupt:
             before(event)
             return
         # it came while an object was taken away (`__del__`), where Python drops all exceptions
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 0.05)
 
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # under nohup it is not
+        signal.signal(signal.SIGINT, stop)
     sys.unraisablehook = again
 
 
@@ -90,7 +100,7 @@ def answering() -> Iterator[None]:
             raise
         leave(USER_MISTAKE, f"error: {said}")
     except KeyboardInterrupt:
-        leave(INTERRUPTED, "interrupted: start again with the same run_dir= to go on")
+        leave(INTERRUPTED, STOPPED)
 
 
 def of_disk(error: OSError) -> str:
@@ -102,8 +112,8 @@ def of_disk(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename2 or error.filename or "a file"
         return (
-            f"{where} could not be written: {error.strerror}. Free some space, and start again with "
-            "the same run_dir=: what was finished is kept"
+            f"{where} could not be written: {error.strerror}. Free some space, and start again "
+            "with the same run_dir=: what was finished is kept"
         )
     path = str(error.filename2 or error.filename or "")
     named = [word for word in sys.argv[1:] if path and leads_to(word.partition("=")[2], path)]
