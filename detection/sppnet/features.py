@@ -103,19 +103,17 @@ class SPPFeatures(nn.Module):
 
     def one_map(self, pixels: Tensor, scale_px: int) -> Tensor:
         """The (h, w, C) map of a normalised (1, 3, H, W) image of this shorter side."""
-        height, width = pixels.shape[-2:]
-        factor = scale_px / min(height, width)
-        # what is too small for a single cell is stretched to it
-        size = [max(round(side * factor), self.least_px) for side in (height, width)]
+        plain = scaled_size(pixels.shape[-2:], scale_px)
+        size = [max(side, self.least_px) for side in plain]  # one cell at least: stretched to it
         scaled = F.interpolate(
             pixels, size=size, mode="bilinear", align_corners=False, antialias=self.antialias
         )
         return self.backbone.maps(scaled)[0].permute(1, 2, 0).contiguous()
 
     def actual_scales(self, size: Sequence[int]) -> list[int]:
-        """The scales, each lowered where the longer side would pass the limit."""
+        """The scales, each lowered where the longer side would pass the limit; once if alike."""
         highest = max(1, int(self.max_side_px * min(size) / max(size)))
-        return [min(scale, highest) for scale in self.scales_px]
+        return list(dict.fromkeys(min(scale, highest) for scale in self.scales_px))
 
     def pool(self, prepared: Prepared, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Features (R, out_features) of windows: bins of the pyramid, channels inside each bin.
@@ -145,7 +143,12 @@ class SPPFeatures(nn.Module):
         scales = self.actual_scales(size)
         chosen = choose_scales(boxes, min(size), scales, self.target_px, self.scale_rule)
         sides = torch.tensor(scales, device=boxes.device)[chosen]
-        pixels = scale_boxes(boxes, min(size), sides)
+        stretched = [
+            [max(1.0, self.least_px / side) for side in scaled_size(size, scale)[::-1]]
+            for scale in scales
+        ]  # of a very long image, across
+        stretch = torch.tensor(stretched, dtype=torch.double, device=boxes.device)[chosen]
+        pixels = scale_boxes(boxes, min(size), sides) * stretch.repeat(1, 2)
         cells = torch.empty(len(boxes), 4, dtype=torch.long, device=boxes.device)
         for index, grid in enumerate(prepared):
             mine, shape = chosen == index, (grid.shape[0], grid.shape[1])
@@ -195,6 +198,17 @@ class SPPFeatures(nn.Module):
         rois = torch.cat([windows[:, :1], last], dim=1).float()
         bins = [roi_pool(maps.float(), rois, n).flatten(2) for n in self.levels]  # not in bf16
         return torch.cat(bins, dim=2).transpose(1, 2).flatten(1)
+
+
+def scaled_size(size: Sequence[int], scale_px: int) -> tuple[int, int]:
+    """Height and width of an image that is scaled to a shorter side, at least a pixel each.
+
+    >>> scaled_size((40, 6000), 20)
+    (20, 3000)
+    """
+    factor = scale_px / min(size)
+    height, width = (max(1, round(side * factor)) for side in size)
+    return height, width
 
 
 def pyramid_fc(backbone: Backbone, levels: Sequence[int], hidden: int) -> FullyConnected:

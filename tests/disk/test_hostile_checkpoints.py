@@ -58,6 +58,8 @@ def refused(content, path, **changes):
     "detection.disk.checkpoints.torch.load",
     "detection.disk.files.write_text",
     "detection.disk.files.os.mkdir",
+    "detection.runs.train.train",
+    "detection.regions.detector.open_store",
     "torchvision.datasets.utils.download_url",
     "pytorch_lightning.Trainer",
     "albumentations.core.serialization.load",

@@ -266,24 +266,6 @@ def test_bad_checkpoints_are_refused(tmp_path):
         restore_model(read_checkpoint(file))
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "os.system",
-        "detection.disk.files.os.system",  # Hydra walks attributes
-        "detection.runs.train.train",
-        "detection.regions.detector.open_store",  # imported there, defined elsewhere
-        "detection.combine.nms.torch.load",
-    ],
-)
-def test_a_checkpoint_runs_nothing_but_models(tmp_path, target):
-    file = tmp_path / "model.ckpt"
-    features = {**TREE["features"], "backbone": {"_target_": target, "command": "true"}}
-    save_model(file, make(), {**TREE, "features": features}, {}, ["a", "b", "c"])
-    with pytest.raises(UserError, match=rf"asks to run {target}, which is refused"):
-        restore_model(read_checkpoint(file))
-
-
 def test_margins_are_exact_where_inference_is_not():
     """Rounded to bfloat16, margins tie."""
     detector = make()

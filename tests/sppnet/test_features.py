@@ -59,6 +59,28 @@ def test_long_images_are_scaled_down():
     assert grid.shape[1] <= 70
 
 
+def test_windows_of_a_long_image_lie_where_its_map_is_stretched():
+    """Its lower half is the lower half of the map, though a shorter side of 6 pixels was wanted."""
+    features = make(scale_px=600)
+    features.shrink_px = 0.0
+    prepared = features.prepare(torch.rand(3, 40, 6000))
+    rows = prepared[0].shape[0]
+    halves = torch.tensor([[0.0, 0, 3000, 20], [0, 20, 3000, 40], [0, 0, 6000, 40]])
+    _, cells = features.windows(prepared, halves, (40, 6000))
+    assert cells[2, 1] == 0
+    assert cells[2, 3] == rows
+    assert abs(int(cells[0, 3]) - rows / 2) <= 1
+    assert abs(int(cells[1, 1]) - rows / 2) <= 1
+
+
+def test_scales_that_come_to_the_same_are_computed_once():
+    features = make(scale_px=600)
+    features.scales_px = (480, 576, 688)
+    assert features.actual_scales((40, 6000)) == [6]
+    assert len(features.prepare(torch.zeros(3, 40, 6000))) == 1
+    assert features.actual_scales((600, 700)) == [480, 576, 688]
+
+
 def test_images_made_smaller_are_smoothed_if_asked(monkeypatch):
     """Of stripes one pixel wide nothing is left at a fifth of the size; the original sees some."""
     stripes = (torch.arange(400) % 2).float().expand(3, 400, 400)
