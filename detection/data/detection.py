@@ -19,7 +19,7 @@ from detection.data.samples import NO_PROPOSALS, Sample, Target, as_image
 from detection.data.voc.annotation import VOCObject
 from detection.data.voc.checks import BadBoxes, checked_objects
 from detection.disk.files import write_text
-from detection.disk.images import image_size, read_image, read_reduced
+from detection.disk.images import check_pictures, image_size, read_image, read_reduced
 from detection.disk.text import some
 from detection.errors import UserError
 from detection.runtime.distributed import is_first_process
@@ -47,7 +47,8 @@ class DetectionSplit(Dataset[Sample]):
         remarks: what was changed or left out, a line each.
 
     Raises:
-        UserError: an annotation that is malformed or names an unknown class.
+        UserError: a picture cannot be read, or an annotation is malformed or names an unknown
+            class.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class DetectionSplit(Dataset[Sample]):
         self.folder = folder
         self.image_ids = list(image_ids)
         self.paths = [folder.image_path(i) for i in self.image_ids]
+        check_pictures(self.paths)
         # images in which all objects are annotated: what is not is background
         self.searched = []
         self.store: Proposals | None = None

@@ -1,7 +1,8 @@
 """Images on disk → RGB arrays. Imports no torch: processes that look for proposals start fast."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from detection.disk.text import some
 from detection.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -171,6 +173,27 @@ def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file, from its header; see `read_image`."""
     with opened(path) as image:
         return image.size
+
+
+def check_pictures(paths: Sequence[Path], threads: int = 8) -> None:
+    """Check that the headers of pictures can be read, before hours of work on the others.
+
+    Raises:
+        UserError: some cannot; their number, and what is wrong with the first few.
+    """
+
+    def fault(path: Path) -> str:
+        try:
+            image_size(path)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(threads) as pool:
+        faults = [said for said in pool.map(fault, paths, chunksize=64) if said]
+    if faults:
+        more = f"{len(faults)} pictures cannot be read: " if len(faults) > 1 else ""
+        raise UserError(f"{more}{some(faults, most=3)}")
 
 
 @contextmanager

@@ -327,3 +327,16 @@ def test_yolos_shares_are_of_the_photograph_as_it_is_shown(tmp_path):
     data, _ = build_data(plain(cfg)["data"])
     data.setup()
     assert data.split("train").gt(0).boxes.tolist() == [[0, 90, 50, 120]]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff"])
+def test_pictures_that_cannot_be_read_are_told_before_any_work(content, tmp_path):
+    """Of the test images, too, and of those without an object."""
+    root = folder(tmp_path)
+    (root / "JPEGImages/img2.jpg").write_bytes(content)
+    (root / "Annotations/img2.xml").write_text("<annotation/>")
+    with pytest.raises(UserError, match=r"^image .*img2\.jpg cannot be decoded"):
+        data_of(root, splits=None)
+    (root / "JPEGImages/img3.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"^2 pictures cannot be read: image .*img2\.jpg"):
+        data_of(root, splits=None)
