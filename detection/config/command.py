@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -41,6 +42,7 @@ def run(main: Callable[[], object], composes: bool = False) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through to this function
     take_signals()
+    outlive_readers()
     with answering():
         if composes:
             check_typed(Path(sys.argv[0]).name, sys.argv[1:])
@@ -75,6 +77,23 @@ def take_signals() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # under nohup it is not
         signal.signal(signal.SIGINT, stop)
     sys.unraisablehook = again
+
+
+def outlive_readers() -> None:
+    """A run goes on when who reads its output is gone (`| head -1`, a closed terminal)."""
+    other = logging.StreamHandler.handleError
+
+    def handle(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            other(handler, record)
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                if stream is handler.stream:  # what else is written there is lost as well
+                    os.dup2(nowhere, stream.fileno())
+
+    logging.StreamHandler.handleError = handle  # type: ignore[method-assign]
 
 
 @contextmanager

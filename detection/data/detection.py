@@ -290,7 +290,7 @@ def tell_remarks(remarks: Sequence[str], request: SplitRequest, split: str) -> N
     """How many boxes were changed, and the first of them; all stand in a file."""
     if not remarks or not is_first_process():
         return
-    told = f"{len(remarks)} boxes changed or dropped: {some(remarks)}"
+    told = f"{len(remarks)} boxes or sizes are not taken as they stand: {some(remarks, most=2)}"
     if len(remarks) > FEW:
         file = request.cache / "remarks" / f"{request.name}-{split}.txt"
         write_text(file, "\n".join(remarks) + "\n")

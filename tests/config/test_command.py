@@ -160,3 +160,23 @@ def test_choices_of_another_group_or_case(group, name, answer):
     listing = "\n".join(f"\t{n}" for n in ("sppnet", "rcnn", "voc07", "voc"))
     text = f"Could not find '{group}/{name}'\n\nAvailable options:\n{listing}\n"
     assert answer in explain(Exception(text))
+
+
+def test_a_run_outlives_who_reads_its_output(tmp_path):
+    """`| head -1`: what is logged afterwards is lost on the screen alone, without a word."""
+    code = (
+        "import logging, sys, time\n"
+        "from detection.config.command import run\n"
+        "def main():\n"
+        "    logging.basicConfig(stream=sys.stdout, format='%(message)s', level=20)\n"
+        "    for n in range(50):\n"
+        "        logging.info('line %d', n); time.sleep(0.01)\n"
+        f"    open({str(tmp_path / 'done')!r}, 'w').close()\n"
+        "run(main)\n"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | head -1"
+    result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True,
+                            check=False)  # fmt: skip
+    assert result.stdout == "line 0\n"
+    assert result.stderr == ""
+    assert (tmp_path / "done").is_file()

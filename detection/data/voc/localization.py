@@ -77,7 +77,11 @@ class VOCLocalization:
                 len(empty), split, self.root, empty[0],
             )  # fmt: skip
         if warnings:
-            log.warning("%d boxes changed or dropped: %s", len(warnings), some(warnings))
+            log.warning(
+                "%d boxes or sizes are not taken as they stand: %s",
+                len(warnings),
+                some(warnings, most=2),
+            )
 
 
 def main_class(things: Sequence[VOCObject]) -> str:
