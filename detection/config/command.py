@@ -93,7 +93,7 @@ def outlive_readers() -> None:
                 if stream is handler.stream:  # what else is written there is lost as well
                     os.dup2(nowhere, stream.fileno())
 
-    logging.StreamHandler.handleError = handle  # type: ignore[method-assign]
+    logging.StreamHandler.handleError = handle  # type: ignore[assignment, method-assign]
 
 
 @contextmanager
