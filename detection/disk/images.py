@@ -1,6 +1,7 @@
 """Images on disk → RGB arrays. Imports no torch: processes that look for proposals start fast."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from detection.errors import UserError
 log = logging.getLogger(__name__)
 _told: set[int] = set()  # numbers of bits that a person knows of
 
+MOST_PIXELS = 2 * 89_478_485  # of a picture, whoever decodes it: Pillow's own bound
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below it, and a phone's are near
 CACHE_BYTES = 2**30  # of decoded images that a process keeps where nobody says otherwise
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 ORIENTATION = 0x0112  # EXIF's tag
@@ -146,6 +149,8 @@ def read_reduced(path: Path, side_px: int) -> NDArray[np.uint8]:
     frame = jpeg_frame(content)
     if frame is None or frame[2] != 3 or not content.endswith(JPEG_END):
         return read_image(path)
+    if frame[0] * frame[1] > MOST_PIXELS:  # as Pillow refuses it
+        raise UserError(UNREADABLE.format(path, f"it claims {frame[1]}×{frame[0]} pixels"))
     reduce = max(r for r in REDUCED if r * side_px <= min(frame[:2]) or r == 1)
     flags = REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
     pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)

@@ -5,7 +5,7 @@ import pytest
 from fake_cls import write_image
 from PIL import Image
 
-from detection.disk.images import ImageCache, read_image, read_reduced
+from detection.disk.images import ImageCache, image_size, read_image, read_reduced
 from detection.errors import UserError
 
 
@@ -18,6 +18,18 @@ def test_folders_and_bombs_are_no_images(tmp_path, monkeypatch):
             read_image(tmp_path / name)
     with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
         read_reduced(tmp_path / "a.jpg", 20)
+
+
+def test_a_header_that_claims_too_much_is_refused_however_it_is_read(tmp_path):
+    """65,500×65,500 in a few bytes: no decoder starts on it, and none decodes a part of it."""
+    write_image(tmp_path / "a.jpg", 0, (40, 50))
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    place = content.index(b"\xff\xc0") + 5
+    content[place : place + 4] = (65_500).to_bytes(2, "big") * 2
+    (tmp_path / "a.jpg").write_bytes(content)
+    for read in (read_image, lambda path: read_reduced(path, 20), image_size):
+        with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
+            read(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "I;16", "RGBA"])
