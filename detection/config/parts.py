@@ -22,6 +22,7 @@ PARTS = frozenset(
         "detection.backbones.timm_networks.timm_network",
         "detection.backbones.vgg16.vgg16",
         "detection.backbones.zf5.zf5",
+        "detection.classification.classifier.AverageFeatures",
         "detection.classification.classifier.Classifier",
         "detection.classification.classifier.GridFeatures",
         "detection.classification.classifier.published_features",

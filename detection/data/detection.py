@@ -45,6 +45,7 @@ class DetectionSplit(Dataset[Sample]):
 
     Attributes:
         remarks: what was changed or left out, a line each.
+        left_out: objects of classes that are not named, by their class.
 
     Raises:
         UserError: a picture cannot be read, or an annotation is malformed or names an unknown
@@ -70,7 +71,7 @@ class DetectionSplit(Dataset[Sample]):
         self.store: Proposals | None = None
         labels = {name: label for label, name in enumerate(class_names)}
         self.remarks: list[str] = []
-        left_out: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         objects: list[VOCObject] = []
         counts = [0]
         for number, (image_id, path) in enumerate(zip(self.image_ids, self.paths, strict=True)):
@@ -82,7 +83,7 @@ class DetectionSplit(Dataset[Sample]):
                     f"not in the list of classes {list(class_names)}: name them all in "
                     "data.annotations.classes, or set data.annotations.unknown=leave_out"
                 )
-            left_out.update(strange)
+            self.left_out.update(strange)
             if folder.is_exhaustive(image_id) and (beside_dropped or not checked.dropped):
                 self.searched.append(number)
             named = [o for o in checked.objects if o.name in labels]
@@ -97,8 +98,8 @@ class DetectionSplit(Dataset[Sample]):
             torch.tensor([o.difficult for o in objects], dtype=torch.bool),
         )
         self._row = {index: row for row, index in enumerate(self.searched)}  # in the store
-        if left_out:
-            names = some([f"{count} of {name!r}" for name, count in left_out.most_common()])
+        if self.left_out:
+            names = some([f"{count} of {name!r}" for name, count in self.left_out.most_common()])
             log.warning("objects of classes that are not named are left out: %s", names)
 
     def __len__(self) -> int:
@@ -271,6 +272,11 @@ class DetectionAnnotations:
             )
             tell_remarks(made[split].remarks, request, split)
             public = folder.is_annotated(request.lists.get(split) or split)
+            if made[split].num_objects == 0 and made[split].left_out:
+                raise UserError(
+                    f"no object of the {split} images of {folder.root} is of the classes "
+                    f"{some(names)}: there are {some(sorted(made[split].left_out))}"
+                )
             if made[split].num_objects == 0 and (split == "train" or (split == "test" and public)):
                 few = "" if len(made[split]) else f", for it has {len(every_id)} images in all"
                 raise UserError(

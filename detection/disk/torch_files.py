@@ -83,6 +83,15 @@ def check_weights(state: Any, what: str) -> dict[str, Tensor]:
     for name, value in state.items():
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise UserError(f"{what}: {name} is larger than what the file holds of it")
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not are_numbers(value):
             raise UserError(f"{what}: {name} holds what is no number (NaN or infinite)")
     return state
+
+
+def are_numbers(value: Tensor) -> bool:
+    """Whether a tensor holds numbers; -inf is one: the bias of a class that is never detected.
+
+    >>> are_numbers(torch.tensor([1.0, -torch.inf])), are_numbers(torch.tensor([torch.nan]))
+    (True, False)
+    """
+    return not value.is_floating_point() or bool((value < torch.inf).all())

@@ -14,7 +14,7 @@ from detection.data.module import DataModule
 from detection.disk.checkpoints import load_weights, read_checkpoint, save_model
 from detection.disk.files import read_json, write_json
 from detection.disk.run_files import NAME
-from detection.disk.torch_files import load_plain
+from detection.disk.torch_files import are_numbers, load_plain
 from detection.errors import TrainingError, UserError
 from detection.evaluation.evaluator import Evaluator
 from detection.runs.trainer import CHECKPOINT, make_trainer
@@ -127,7 +127,7 @@ def check_learnt(model: Model, name: str, folder: Path) -> None:
         TrainingError: they are not.
     """
     for weight, value in model.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not are_numbers(value):
             raise TrainingError(
                 f"stage {name} diverged: {weight} holds what is no number. Delete {folder}, and "
                 "start again with the same run_dir= and another "

@@ -29,6 +29,7 @@ def test_all_stages(finished):
     assert 0 <= figures(finished)["test/map"] <= 1
 
 
+@pytest.mark.slow
 def test_killed_while_features_are_computed(finished, tmp_path):
     """The features that were done count; those of half an image do not."""
     cache = tmp_path / "cache"
@@ -47,6 +48,7 @@ def test_killed_while_features_are_computed(finished, tmp_path):
     assert figures(folder) == figures(finished)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_features(finished, paths, tmp_path):
     """From the same fine-tuned weights, the same figures."""
     folder = tmp_path / "two"

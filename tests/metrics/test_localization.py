@@ -130,6 +130,7 @@ def test_an_image_counts_once_and_a_pickled_metric_goes_on():
         assert torch.equal(parts.table()[name].nan_to_num(), value.nan_to_num()), name
 
 
+@pytest.mark.slow
 def test_ilsvrcs_validation_boxes_as_they_are():
     """All 50,000: a box of the image is right; elsewhere, or of the next class, it is wrong."""
     folder = real_data("ilsvrc_val_boxes")

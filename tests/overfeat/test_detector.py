@@ -201,7 +201,7 @@ def test_detectors_of_other_scales_are_not_joined():
         make(views=ScaledViews([160, 80]))
 
 
-@pytest.mark.parametrize("negatives", ["random", "offending"])
+@pytest.mark.parametrize("negatives", [pytest.param("random", marks=pytest.mark.slow), "offending"])
 def test_it_learns_to_detect(data, tmp_path, negatives):
     """Held out, well over chance, with both kinds of negatives; convolutions stay."""
     model = make(combine=NMS())

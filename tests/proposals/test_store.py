@@ -122,6 +122,6 @@ def test_who_waits_for_another_process_says_so(images, tmp_path, caplog):
         waiting.start()
         waiting.join(1)
         assert waiting.is_alive()
-        assert f"another process computes {store.name}: waiting for it" in caplog.text
+        assert f"another process makes {store.name}: waiting for it" in caplog.text
     waiting.join(60)
     assert (store.folder / "about.json").exists()

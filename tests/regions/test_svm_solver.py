@@ -1,5 +1,6 @@
 """SVMs trained side by side."""
 
+import pytest
 import torch
 
 from detection.regions import svm_solver
@@ -10,6 +11,7 @@ from detection.regions.svm_solver import Problem, solve, solve_all
 OPTIONS = SVMOptions(1e-3, 2.0, 10.0, 0.1, 1000)
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds(tmp_path, monkeypatch):
     """To the bit: liblinear's random order is that of the seed, whoever works beside it."""
     monkeypatch.setattr(svm_solver, "SMALL", 0)
