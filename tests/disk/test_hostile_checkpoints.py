@@ -8,6 +8,7 @@ import zipfile
 import pytest
 import torch
 from conftest import CONF, composed
+from fake_models import CLASSIFIER as TREE
 
 from detection.config.build import targets
 from detection.config.known_data import merged
@@ -18,19 +19,6 @@ from detection.disk.torch_files import load_plain
 from detection.errors import UserError
 from detection.runs.train import model_tree
 
-TREE = {
-    "_target_": "detection.classification.classifier.Classifier",
-    "side_px": 64,
-    "features": {
-        "_target_": "detection.sppnet.image_features.PyramidFeatures",
-        "levels": [2, 1],
-        "backbone": {
-            "_target_": "detection.backbones.zf5.zf5", "weights": None, "width": 0.05,
-            "padding": "paper", "normalization": "channel", "input_px": 64,
-            "mean": [0.5] * 3, "std": [0.25] * 3,
-        },
-    },
-}  # fmt: skip
 DATA = {"shapes": "detection", "shapes_cls": "classification", "shapes_loc": "localization"}
 
 

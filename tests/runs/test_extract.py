@@ -6,26 +6,13 @@ import numpy as np
 import pytest
 import torch
 from fake_cls import write_image
+from fake_models import CLASSIFIER as TREE
 
 from detection.config.build import build_model
 from detection.disk.checkpoints import save_model
 from detection.disk.images import read_image
 from detection.errors import UserError
 from detection.runs.extract import ExtractOptions, extract, read_options
-
-TREE = {
-    "_target_": "detection.classification.classifier.Classifier",
-    "side_px": 64,
-    "features": {
-        "_target_": "detection.sppnet.image_features.PyramidFeatures",
-        "levels": [2, 1],
-        "backbone": {
-            "_target_": "detection.backbones.zf5.zf5", "weights": None, "width": 0.05,
-            "padding": "paper", "normalization": "channel", "input_px": 64,
-            "mean": [0.5] * 3, "std": [0.25] * 3,
-        },
-    },
-}  # fmt: skip
 
 
 @pytest.fixture
