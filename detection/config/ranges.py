@@ -4,8 +4,8 @@ from typing import Any
 
 from detection.errors import UserError
 
-POSITIVE = ("lr", "ridge", "c", "epochs", "batch_size", "gb", "memory_gb", "tol", "num_models")
-NOT_NEGATIVE = ("weight_decay", "min_steps", "padding_px", "patience")
+POSITIVE = ("lr", "ridge", "c", "epochs", "batch_size", "tol", "num_models")
+NOT_NEGATIVE = ("gb", "memory_gb", "weight_decay", "min_steps", "padding_px", "patience")
 SHARES = ("momentum", "dropout", "max_iou", "foreground_min_iou", "foreground_fraction")
 
 

@@ -1,13 +1,14 @@
 """Files that are written whole or not at all."""
 
-import glob
 import json
 import math
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = part_of(path)
-        clean_parts(path)
+        clean_parts(path.parent)
     except OSError as error:
         raise UserError(f"{path} could not be written: {error.strerror}") from None
     try:
@@ -45,12 +46,16 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
 
 
-def clean_parts(path: Path) -> None:
-    """Take away what processes of this machine left of a file or folder when they were killed."""
-    start = f".{path.name}.{socket.gethostname()}."
-    for part in path.parent.glob(f"{glob.escape(start)}*.part"):
-        pid = part.name.removeprefix(start).removesuffix(".part")
-        if not pid.isdigit() or is_running(int(pid)):
+@cache
+def clean_parts(folder: Path) -> None:
+    """Take away what processes of this machine left in a folder when they were killed.
+
+    Once for each folder that a process writes in: some hold a picture for each of 10,000 images.
+    """
+    end = re.compile(rf"\.{re.escape(socket.gethostname())}\.(\d+)\.part")
+    for part in folder.glob(".*.part"):
+        pid = end.search(part.name)
+        if pid is None or is_running(int(pid[1])):
             continue
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)

@@ -83,6 +83,9 @@ def test_what_a_killed_process_left_is_taken_away(tmp_path):
     assert not left.exists()
     assert other.exists()
     assert living.exists()
+    left.write_text("half")
+    write_text(path, "once more")
+    assert left.exists()  # a folder is looked through once, for it may hold 10,000 files
     with replacing(path) as temporary:
         assert temporary == part_of(path)
         temporary.write_text("new")

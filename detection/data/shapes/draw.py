@@ -90,7 +90,7 @@ def drawn_once(parent: Path, name: str, options: object, draw: Callable[[Path], 
     if not folder.is_dir():
         parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_name(f".{folder.name}.lock")):  # of several runs one draws
-            clean_parts(folder)
+            clean_parts(parent)
             if not folder.is_dir():
                 unfinished = part_of(folder)
                 shutil.rmtree(unfinished, ignore_errors=True)
