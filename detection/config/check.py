@@ -52,6 +52,7 @@ def check_config(cfg: DictConfig) -> None:
         {"_target_": "detection.runs.evaluate.restore_all", **content} if "ckpt" in cfg else content
     )
     check_ranges(content)
+    check_scoring(content.get("model") or {})
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root}: there is no such folder")
@@ -81,6 +82,24 @@ def check_task(cfg: DictConfig) -> None:
         f"model={choices['model']} does not learn from data={choices['data']}, which is for "
         f"{cfg.data.task}: choose one of data={', '.join(data)}"
     )
+
+
+def check_scoring(model: dict[str, Any]) -> None:
+    """Check that a stage learns what scores the regions.
+
+    >>> check_scoring({"scoring": "svm", "stages": {"svm": {"images_per_round": 4}}})
+
+    Raises:
+        UserError: it is switched off.
+    """
+    learnt_by = {"svm": "svm", "softmax": "finetune"}
+    scoring, stages = model.get("scoring"), model.get("stages", {})
+    if scoring in learnt_by and not stages.get(learnt_by[scoring]):
+        other = next(way for way in learnt_by if way != scoring)
+        raise UserError(
+            f"model.scoring={scoring} needs model.stages.{learnt_by[scoring]}, which is off: leave "
+            f"it on, or choose model.scoring={other}"
+        )
 
 
 def check_schedule(cfg: DictConfig) -> None:

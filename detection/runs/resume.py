@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 # What decides the figures; everything else (loggers, workers) may change on resuming, and devices
 # between two stages.
 DECISIVE = ("seed", "num_models", "model", "backbone", "data", "trainer")
+CHOICE = "callbacks.best."  # what else is in callbacks only looks on
 CHOSEN = ("model", "data", "backbone", "schedule", "proposals", "combine", "scales", "views",
           "experiment", "debug")  # fmt: skip
 FREE = ("data.threads", "data.num_workers", "data.cache", "data.layout.cache")
@@ -50,7 +51,7 @@ def check_same_config(
     changed = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
-        if key.split(".")[0] in decisive
+        if (key.split(".")[0] in decisive or key.startswith(CHOICE))
         and key not in (*FREE, *(f"trainer.{name}" for name in FREE_OF_TRAINER))
         and before.get(key) != now.get(key)
         and not is_to_come(run_dir, key)

@@ -78,8 +78,8 @@ def check_trainer(config: dict[str, Any], callbacks: dict[str, Any]) -> None:
     """Check the user's options of the `Trainer`, by making one and its callbacks.
 
     Raises:
-        UserError: an option that there is not, a device that is not here, or a way of starting
-            processes that needs models to be pickled.
+        UserError: an option that there is not, a device that is not here, a way of starting
+            processes that needs models to be pickled, or a choice by test images.
     """
     quieten()
     for name in ("spawn", "fork", "notebook"):
@@ -89,6 +89,12 @@ def check_trainer(config: dict[str, Any], callbacks: dict[str, Any]) -> None:
                 "use trainer=ddp"
             )
     chosen = [build(c) for c in callbacks.values() if c]
+    for name, callback in zip((n for n, c in callbacks.items() if c), chosen, strict=True):
+        if "test" in str(getattr(callback, "monitor", "")):
+            raise UserError(
+                f"callbacks.{name}.monitor={callback.monitor}: nothing is chosen by a figure on "
+                "test images; callbacks=best chooses by validation in every stage"
+            )
     quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False,
              "enable_progress_bar": False}  # fmt: skip
     known = set(inspect.signature(pl.Trainer).parameters)

@@ -82,6 +82,13 @@ class Stage(pl.LightningModule):
         """
         return None
 
+    @property
+    def validated_by(self) -> tuple[str, ...]:
+        """Figures of its validations, the first of which says most; of the evaluator, one."""
+        if type(self).classify is Stage.classify:
+            return (f"val_{self.evaluator.headline}",)
+        return ("val_loss", "val_accuracy")
+
     # Validation, test and use, the same for every method
 
     def configure_model(self) -> None:

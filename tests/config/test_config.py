@@ -166,6 +166,8 @@ def run(*words, script="train.py"):
         (["model=spnet"], "there is no model=spnet (did you mean sppnet?)"),
         (["trainr=cpu"], "(did you mean trainer?)"),
         (["model.laier=fc6"], "(did you mean model.layer?)"),
+        (["model.scoring=svm", "model.stages.svm=null"], "choose model.scoring=softmax"),
+        (["model.stages.finetune=null"], "model.scoring=softmax needs model.stages.finetune"),
         (["recipe=short"], "there is no option 'recipe' any more: it is now schedule"),
         (["recipe.width=1"], "any more: values stand where they are used"),
         (["model.detector.scoring=svm"], "any more: it is now model.scoring"),

@@ -63,6 +63,6 @@ def test_two_processes_share_the_features(finished, paths, tmp_path):
 @pytest.mark.slow
 def test_training_on_two_processes(paths, tmp_path):
     words = [w for w in RCNN if not w.startswith("trainer")]
-    words += ["model.stages.svm=null", "model.stages.box_regression=null"]
+    words += ["model.scoring=softmax", "model.stages.box_regression=null"]
     run("train.py", *words, "trainer=ddp_cpu", *paths, f"run_dir={tmp_path}/run")
     assert (tmp_path / "run" / "metrics.json").is_file()

@@ -17,7 +17,6 @@ WORDS = [
     "proposals.training.max_steps=null",
     "proposals.training.epochs=1",
     "proposals.training.batch_size=4",
-    "model.stages.svm=null",
     "model.scoring=softmax",
 ]
 

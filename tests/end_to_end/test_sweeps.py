@@ -7,7 +7,7 @@ import pytest
 from commands import TINY, run
 from wandb.proto import wandb_internal_pb2
 
-SHORT = [*TINY, "model.stages.svm=null", "model.stages.box_regression=null"]
+SHORT = [*TINY, "model.scoring=softmax", "model.stages.box_regression=null"]
 
 
 def records_of(file):
