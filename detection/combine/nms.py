@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
@@ -65,8 +66,26 @@ class NMS:
         boxes, labels = candidates["boxes"].double(), candidates["labels"]
         # in float64, as the original: in float32 an overlap of just the limit is more than it, and
         # classes that are moved apart lose the pixels' fractions
-        kept = batched_nms(boxes, candidates["scores"].double(), labels, self.max_iou)  # best first
+        limit = kernel_limit(self.max_iou, boxes.device)
+        kept = batched_nms(boxes, candidates["scores"].double(), labels, limit)  # best first
         return kept[rank_in_class(labels[kept]) < self.max_per_class][: self.max_per_image]
+
+
+def kernel_limit(max_iou: float, device: torch.device) -> float:
+    """A largest overlap as torchvision's suppression takes it on a device.
+
+    On CUDA it is rounded to float32 (`nms_kernel.cu`); one that became smaller, such as 0.7, would
+    take boxes that overlap by just the limit, which the originals and the CPU's leave.
+
+    >>> kernel_limit(0.7, torch.device("cpu"))
+    0.7
+    >>> round(kernel_limit(0.7, torch.device("cuda")), 6), kernel_limit(0.5, torch.device("cuda"))
+    (0.7, 0.5)
+    """
+    rounded = np.float32(max_iou)
+    if device.type == "cpu" or rounded >= max_iou:
+        return max_iou
+    return float(np.nextafter(rounded, np.float32(2)))
 
 
 def concatenate(parts: Sequence[Detections]) -> Detections:

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from detection.errors import TrainingError, UserError
 USER_MISTAKE = 2
 FAILED = 1
 INTERRUPTED = 130
+FIRST_ENDS_S = 10.0
 STOPPED = "interrupted: start again with the same run_dir= to go on"
 
 
@@ -114,12 +116,24 @@ def answering() -> Iterator[None]:
             raise
         leave(FAILED, f"error: {error}")
     except OSError as error:
-        said = of_disk(error)
-        if trace or not said:
-            raise
-        leave(USER_MISTAKE, f"error: {said}")
+        answer_system(error, trace)
     except KeyboardInterrupt:
         leave(INTERRUPTED, STOPPED)
+
+
+def answer_system(error: OSError, trace: bool) -> None:
+    """End the process for what the system refused.
+
+    Raises:
+        OSError: the same, of which there is nothing better to say.
+    """
+    if isinstance(error, BrokenPipeError):  # who read the output is gone (`| head -1`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    said = of_disk(error)
+    if trace or not said:
+        raise error
+    leave(USER_MISTAKE, f"error: {said}")
 
 
 def of_disk(error: OSError) -> str:
@@ -136,7 +150,9 @@ def of_disk(error: OSError) -> str:
         )
     path = str(error.filename2 or error.filename or "")
     named = [word for word in sys.argv[1:] if path and leads_to(word.partition("=")[2], path)]
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if path and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if Path(path).is_file() and not os.access(path, os.R_OK):
+            return f"{path} cannot be read ({error.strerror})"
         return (
             f"{path} cannot be written ({error.strerror}): choose other folders with run_dir=, "
             "paths.data= or paths.cache="
@@ -175,6 +191,8 @@ def leave(code: int, message: str) -> None:
         sys.stdout.flush()
     write_to_log(message)
     print(message, file=sys.stderr, flush=True)
+    if code == INTERRUPTED:
+        outlast_first_process()
     searching = any(t.daemon and t.name == "proposals" for t in threading.enumerate())
     if searching or code == INTERRUPTED:
         logging.shutdown()
@@ -182,6 +200,20 @@ def leave(code: int, message: str) -> None:
             worker.terminate()
         os._exit(code)
     sys.exit(code)
+
+
+def outlast_first_process() -> None:
+    """In another process of a run: let the first end before.
+
+    Lightning's first process watches those that it started, and kills the run, itself included and
+    in the middle of its end, when one of them has gone.
+    """
+    rank, started_by_torchrun = os.environ.get("LOCAL_RANK", "0"), "TORCHELASTIC_RUN_ID"
+    if rank == "0" or started_by_torchrun in os.environ:
+        return
+    first, end = os.getppid(), time.monotonic() + FIRST_ENDS_S
+    while os.getppid() == first and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def write_to_log(message: str) -> None:

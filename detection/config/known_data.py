@@ -1,7 +1,6 @@
 """The data that a checkpoint names, made of our own configs: it is no program."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -46,8 +45,7 @@ def is_ours(name: object) -> bool:
 def merged(ours: dict[str, Any], kept: dict[str, Any], where: str) -> dict[str, Any]:
     """Our config of a data set with the values of another's, where they are plain and fit.
 
-    Options that ours has no longer are left out. Folders that are written in are those of another
-    only where they exist.
+    Options that ours has no longer are left out. Folders that are written in are ours.
 
     >>> merged({"_target_": "a.B", "limit": None}, {"_target_": "a.B", "limit": 5}, "data")
     {'_target_': 'a.B', 'limit': 5}
@@ -65,7 +63,7 @@ def merged(ours: dict[str, Any], kept: dict[str, Any], where: str) -> dict[str, 
         elif not is_plain(value) or not suits(value, own):
             raise UserError(f"the checkpoint's {name} is {value!r}, which is no value for it")
         elif key in FOLDERS:
-            result[key] = value if Path(str(value)).is_dir() else own
+            result[key] = own  # what is written goes where this user says
         else:
             result[key] = value
     return result

@@ -82,7 +82,7 @@ def build_part(tree: Any, **arguments: Any) -> Any:
         return partial(part, **options)
     try:
         return part(**options, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         raise UserError(f"the checkpoint's config of {tree['_target_']}: {error}") from error
 
 

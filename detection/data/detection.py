@@ -27,7 +27,7 @@ from detection.runtime.distributed import is_first_process
 log = logging.getLogger(__name__)
 
 Unknown = Literal["refuse", "leave_out"]
-FEW = 5  # remarks that are told one by one
+FEW = 2  # remarks that are told one by one
 
 
 class DetectionSplit(Dataset[Sample]):
@@ -71,6 +71,7 @@ class DetectionSplit(Dataset[Sample]):
         self.store: Proposals | None = None
         labels = {name: label for label, name in enumerate(class_names)}
         self.remarks: list[str] = []
+        self.beside_dropped = 0
         self.left_out: Counter[str] = Counter()
         objects: list[VOCObject] = []
         counts = [0]
@@ -84,8 +85,11 @@ class DetectionSplit(Dataset[Sample]):
                     "data.annotations.classes, or set data.annotations.unknown=leave_out"
                 )
             self.left_out.update(strange)
-            if folder.is_exhaustive(image_id) and (beside_dropped or not checked.dropped):
-                self.searched.append(number)
+            if folder.is_exhaustive(image_id):
+                if beside_dropped or not checked.dropped:
+                    self.searched.append(number)
+                else:
+                    self.beside_dropped += 1
             named = [o for o in checked.objects if o.name in labels]
             kept = [o for o in named if use_difficult or not o.difficult]
             objects += kept
@@ -98,7 +102,7 @@ class DetectionSplit(Dataset[Sample]):
             torch.tensor([o.difficult for o in objects], dtype=torch.bool),
         )
         self._row = {index: row for row, index in enumerate(self.searched)}  # in the store
-        if self.left_out:
+        if self.left_out and is_first_process():
             names = some([f"{count} of {name!r}" for name, count in self.left_out.most_common()])
             log.warning("objects of classes that are not named are left out: %s", names)
 
@@ -271,6 +275,12 @@ class DetectionAnnotations:
                 folder, ids[split], names, self.bad_boxes, keep, self.unknown, beside
             )
             tell_remarks(made[split].remarks, request, split)
+            if made[split].beside_dropped and is_first_process():
+                log.warning(
+                    "%d images of %s hold a box that is dropped, which may be an object: they give "
+                    "their boxes and no proposals (data.annotations.negatives_beside_dropped=true: "
+                    "these too)", made[split].beside_dropped, split,
+                )  # fmt: skip
             public = folder.is_annotated(request.lists.get(split) or split)
             if made[split].num_objects == 0 and made[split].left_out:
                 raise UserError(
@@ -296,7 +306,7 @@ def tell_remarks(remarks: Sequence[str], request: SplitRequest, split: str) -> N
     """How many boxes were changed, and the first of them; all stand in a file."""
     if not remarks or not is_first_process():
         return
-    told = f"{len(remarks)} boxes or sizes are not taken as they stand: {some(remarks, most=2)}"
+    told = f"{len(remarks)} boxes or sizes are not taken as they stand: {some(remarks, most=FEW)}"
     if len(remarks) > FEW:
         file = request.cache / "remarks" / f"{request.name}-{split}.txt"
         write_text(file, "\n".join(remarks) + "\n")

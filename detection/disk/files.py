@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,8 @@ def clean_parts(folder: Path) -> None:
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's, in a folder of all
+                part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

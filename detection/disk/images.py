@@ -97,6 +97,8 @@ def read_upright(path: Path) -> NDArray[np.uint8]:
 def turn_of(path: Path) -> tuple[int, bool]:
     """How viewers turn a photograph: quarter turns against the clock; whether it is mirrored."""
     with opened(path) as image:
+        if image.format == "PNG" and "exif" not in image.info:
+            return 0, False  # Pillow would decode all of it, to look for EXIF behind the pixels
         return TURNS.get(image.getexif().get(ORIENTATION, 1), (0, False))
 
 

@@ -1,5 +1,6 @@
 """Locks of files: one process at a time makes or keeps something. A lock dies with its process."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -23,7 +24,23 @@ def locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             log.info("another process makes %s: waiting for it", path.parent.name)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            go_on_without(path, error)
         yield
+
+
+def go_on_without(path: Path, error: OSError) -> None:
+    """Some file systems of clusters have no locks: a run works there, if it is alone.
+
+    Raises:
+        OSError: it says something else.
+    """
+    if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        raise error
+    log.warning(
+        "%s: this file system has no locks (%s): see to it that no other run uses the folder",
+        path.parent, error.strerror,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -31,7 +48,8 @@ def held(run_dir: Path) -> Iterator[None]:
     """Keep a run's folder for this process alone.
 
     The lock is the process's own: those that it forks do not have it, and so do not keep it when
-    it is killed.
+    it is killed. (It falls when this process closes any other opening of the file: let nothing
+    here read it.)
 
     Raises:
         UserError: another process has it, which is named; or the folder cannot be written.
@@ -43,6 +61,9 @@ def held(run_dir: Path) -> Iterator[None]:
             is_ours = path.is_file() and path.stat().st_ino == os.fstat(file.fileno()).st_ino
         except (BlockingIOError, PermissionError):
             is_ours = False
+        except OSError as error:
+            go_on_without(path, error)
+            is_ours = True
         if not is_ours:  # or it was taken away by a process that ends at this moment
             file.seek(0)
             raise UserError(

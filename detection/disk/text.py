@@ -50,9 +50,10 @@ def decoded(path: Path, content: bytes, encoding: str) -> str:
         return content.decode(marked)
     except LookupError:
         raise UserError(f"{path} declares the encoding {encoding!r}, which is unknown") from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
+        place = getattr(error, "start", 0)
         raise UserError(
-            f"{path} is not {marked}: byte {error.start} is no part of it; save it as UTF-8"
+            f"{path} is not {marked}: byte {place} is no part of it; save it as UTF-8"
         ) from None
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from detection.errors import UserError
 
+BYTES = re.compile(rb"builtins?(?:__)?\W{1,4}bytearray")  # a class in a pickle; it takes its size
+NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool,
+           torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # fmt: skip
 SLACK = 2**20  # bytes by which parts may be larger than their file
 
 
@@ -57,15 +60,17 @@ def check_size(path: Path, what: str) -> None:
         return
     try:
         with ZipFile(path) as parts:
-            inside = sum(part.file_size for part in parts.infolist())
+            inside, size = sum(part.file_size for part in parts.infolist()), path.stat().st_size
+            if inside > size + SLACK:
+                raise UserError(
+                    f"{what}: its parts are packed, {inside / 1e9:.1f} GB in {size / 1e6:.1f} MB; "
+                    "it is not read, for torch packs nothing"
+                )
+            for name in (name for name in parts.namelist() if name.endswith(".pkl")):
+                if BYTES.search(parts.read(name)):
+                    raise UserError(f"{what}: it asks for memory of a size that it names itself")
     except BadZipFile:
         return  # damaged, as torch will say
-    size = path.stat().st_size
-    if inside > size + SLACK:
-        raise UserError(
-            f"{what}: its parts are packed, {inside / 1e9:.1f} GB in {size / 1e6:.1f} MB; it is "
-            "not read, for torch packs nothing"
-        )
 
 
 def check_weights(state: Any, what: str) -> dict[str, Tensor]:
@@ -78,9 +83,17 @@ def check_weights(state: Any, what: str) -> dict[str, Tensor]:
     Raises:
         UserError: it is no state dict, or holds what no training writes; names the tensor.
     """
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise UserError(f"{what}: there is no state dict in it")
     for name, value in state.items():
+        is_plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not is_plain or value.dtype not in NUMBERS:
+            raise UserError(
+                f"{what}: {name} is a tensor of a kind that no model here has ({value.dtype}, "
+                f"{value.layout}, {value.device.type})"
+            )
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise UserError(f"{what}: {name} is larger than what the file holds of it")
         if not are_numbers(value):

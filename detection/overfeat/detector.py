@@ -120,7 +120,7 @@ class OverFeatDetector(Model):
     def predict(self, batch: Sequence[Sample]) -> list[Detections]:
         """Detections of each image, best first."""
         found = self.candidates(batch)
-        with timed("suppression", batch[0].image.device):
+        with timed("suppression", found[0]["boxes"].device):
             return [self.combine(candidates) for candidates in found]
 
     @torch.no_grad()

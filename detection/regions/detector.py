@@ -234,9 +234,8 @@ class RegionDetector(Model):
         if len(boxes) == 0:
             return no_detections(image.device)
         with self.autocast(image.device):
-            with timed(
-                "conv", image.device
-            ):  # SPP-net, table 6: up to pool5, whose regions they are
+            # as SPP-net, table 6, counts: up to pool5, whose regions they are
+            with timed("conv", image.device):
                 prepared = self.regions.prepare(image)
                 # what several boxes share is pooled, and goes through the layers, once
                 rows, which = self.regions.distinct(prepared, boxes, size)

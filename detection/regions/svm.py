@@ -13,6 +13,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 from torchvision.ops import box_iou, nms
 
+from detection.combine.nms import kernel_limit
 from detection.regions.row_files import Ids
 
 
@@ -111,13 +112,12 @@ def hard_negatives(
     is_negative = (overlap < rule.negative_max_iou) | (overlap == 0)
     hard = is_negative & (scores > min_score)  # (R, C)
     chosen = []
+    limit = kernel_limit(rule.duplicate_max_iou, boxes.device)
     # only classes with a hard negative here: after the first round most images have none
     for label in hard.any(dim=0).nonzero().flatten().tolist():
         index = hard[:, label].nonzero().flatten()
         if rule.duplicate_max_iou < 1:
-            index = index[
-                nms(boxes[index].double(), scores[index, label].double(), rule.duplicate_max_iou)
-            ]
+            index = index[nms(boxes[index].double(), scores[index, label].double(), limit)]
         chosen.append((label, index))
     found = dict(chosen)
     nothing = torch.zeros(0, dtype=torch.long, device=boxes.device)

@@ -96,9 +96,9 @@ def boxes_to_show(
     match: MatchRule,
 ) -> list[list[Shown]]:
     """For each image its right, false and missed boxes."""
-    detections, gt = tables
+    detections, _ = tables
     least = torch.tensor([best_f1_score(curve) for curve in curves], dtype=torch.double)
-    return judged(images, detections[detections[:, 2] >= least[detections[:, 1].long()]], gt, match)
+    return judged(images, tables, detections[:, 2] >= least[detections[:, 1].long()], match)
 
 
 def boxes_at_precision(
@@ -111,25 +111,43 @@ def boxes_at_precision(
 
     Their scores are the precision of their class down to their score.
     """
-    detections, gt = tables
-    detections = detections.clone()
+    detections, _ = tables
+    precisions = torch.zeros(len(detections), dtype=torch.double)
     for label, curve in enumerate(curves):
         mine = detections[:, 1] == label
         ranks = torch.searchsorted(-curve.scores, -detections[mine, 2], right=True) - 1
         none = ranks < 0  # above the first that counts: a hit on a difficult object
         precision = curve.precision[ranks.clamp(min=0)] if len(curve.precision) else ranks.double()
-        detections[mine, 2] = torch.where(none, 1.0, precision)
-    return judged(images, detections[detections[:, 2] > LEAST_PRECISION], gt, match)
+        precisions[mine] = torch.where(none, 1.0, precision.double())
+    return judged(images, tables, precisions > LEAST_PRECISION, match, precisions)
 
 
-def judged(images: int, detections: Tensor, gt: Tensor, match: MatchRule) -> list[list[Shown]]:
-    """For each image its detections as right or false, and the objects that none has found."""
-    _, is_true_positive, gt_is_found = match(detections, gt)
+def judged(
+    images: int,
+    tables: tuple[Tensor, Tensor],
+    wanted: Tensor,
+    match: MatchRule,
+    scores: Tensor | None = None,
+) -> list[list[Shown]]:
+    """For each image its detections as right or false, and the objects that none of them has found.
+
+    Args:
+        images: their number.
+        tables: detections and objects, as `match` takes them.
+        wanted: (N,), which detections are shown; all are matched, by their scores.
+        match: see `MatchRule`.
+        scores: (N,) to be shown in place of their own.
+    """
+    detections, gt = tables
+    _, is_true_positive, _ = match(detections, gt)
+    _, _, gt_is_found = match(detections[wanted & (is_true_positive == 1)], gt)
     result: list[list[Shown]] = [[] for _ in range(images)]
-    for row, right in zip(detections.tolist(), is_true_positive.tolist(), strict=True):
+    own = detections[:, 2] if scores is None else scores
+    columns = (detections[wanted], is_true_positive[wanted], own[wanted])
+    for row, right, score in zip(*(column.tolist() for column in columns), strict=True):
         if right >= 0:
             kind = "right" if right else "false"
-            result[int(row[0])].append(Shown(kind, int(row[1]), row[2], tuple(row[3:])))
+            result[int(row[0])].append(Shown(kind, int(row[1]), score, tuple(row[3:])))
     for row, hit in zip(gt.tolist(), gt_is_found.tolist(), strict=True):
         if not hit and not row[2]:
             result[int(row[0])].append(Shown("missed", int(row[1]), np.nan, tuple(row[3:])))

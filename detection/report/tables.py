@@ -133,14 +133,14 @@ def shown(name: str, value: float | None) -> str:
     """A figure as its name says: a share in percent, seconds, a count; nothing for None.
 
     >>> shown("test/map", 0.545), shown("time/image/conv_s", 0.0527), shown("model/parameters", 1e6)
-    ('54.5', '0.053 s', '1,000,000')
+    ('54.5', '0.0527 s', '1,000,000')
     """
     if value is None or value != value:
         return percent(value)
     if name.startswith(COUNTS):
         return f"{value:,.0f}"
     if name.startswith("time/"):
-        return f"{value:.2g} s" if value < 1 else f"{value:.1f} s"
+        return f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
     return percent(value)
 
 

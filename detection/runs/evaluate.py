@@ -111,10 +111,23 @@ def data_config(config: Config, first: Checkpoint) -> Config:
         chosen["annotations"] = {**annotations, "classes": first["class_names"]}
         if "unknown" in annotations:  # nothing that the model knows can be found there
             chosen["annotations"]["unknown"] = "leave_out"
-    given = [word.partition("=")[0] for word in HydraConfig.get().overrides.task]
-    if chosen.get("root") != first["data"].get("root") and "data.fractions" not in given:
+    given = [word.lstrip("+~") for word in HydraConfig.get().overrides.task]
+    root, trained = folder_of(chosen), folder_of(first["data"])
+    if root != trained and not any(word.startswith("data.fractions") for word in given):
         chosen["fractions"] = {"test": 1.0}  # of a folder without lists; none of it was trained on
+        if "fractions" in first["data"]:
+            log.warning(
+                "where %s has no lists of images, all of them are tested, for the model was "
+                "trained on %s: if that was the same, moved or copied, say data.fractions={test: "
+                "SHARE} as then", root, trained,
+            )  # fmt: skip
     return chosen
+
+
+def folder_of(data: Config) -> Path | None:
+    """Where a data set lies, however it was written."""
+    root = data.get("root")
+    return Path(str(root)).expanduser().resolve() if root else None
 
 
 @dataclass(frozen=True)

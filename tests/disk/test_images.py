@@ -5,7 +5,7 @@ import pytest
 from fake_cls import write_image
 from PIL import Image
 
-from detection.disk.images import ImageCache, image_size, read_image, read_reduced
+from detection.disk.images import ImageCache, image_size, read_image, read_reduced, turn_of
 from detection.errors import UserError
 
 
@@ -65,6 +65,17 @@ def test_both_readers_give_the_same_pixels(tmp_path):
         colours.save(tmp_path / "a.jpg", **options)
         whole, fast = read_image(tmp_path / "a.jpg"), read_reduced(tmp_path / "a.jpg", 100)
         assert abs(whole.astype(int) - fast).max() <= 2
+
+
+def test_a_png_is_not_decoded_to_look_for_its_turn(tmp_path):
+    """Pillow looks for EXIF behind the pixels."""
+    Image.effect_noise((60, 40), 50).save(tmp_path / "a.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:500])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.effect_noise((60, 40), 50).save(tmp_path / "b.png", exif=exif)
+    assert turn_of(tmp_path / "a.png") == turn_of(tmp_path / "cut.png") == (0, False)
+    assert turn_of(tmp_path / "b.png") == (3, False)
 
 
 def test_truncated_images_are_never_filled_up(tmp_path):

@@ -1,5 +1,7 @@
 """One process at a time: a run's folder, what is made once for many runs, what was left behind."""
 
+import errno
+import fcntl
 import os
 import signal
 import socket
@@ -10,9 +12,10 @@ import pytest
 from conftest import ROOT
 
 from detection.disk.files import part_of, replacing, write_text
-from detection.disk.locks import held
+from detection.disk.locks import held, locked
 from detection.errors import UserError
 
+NO_LOCKS = OSError(errno.ENOLCK, "No locks available")
 HOLD = """
 import sys, time, os
 from pathlib import Path
@@ -90,3 +93,14 @@ def test_what_a_killed_process_left_is_taken_away(tmp_path):
         assert temporary == part_of(path)
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+def test_where_the_file_system_has_no_locks_a_run_goes_on(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise NO_LOCKS
+
+    for name in ("lockf", "flock"):
+        monkeypatch.setattr(fcntl, name, refuse)
+    with held(tmp_path / "run"), locked(tmp_path / "file"):
+        pass
+    assert caplog.text.count("this file system has no locks") == 2

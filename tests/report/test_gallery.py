@@ -49,6 +49,25 @@ def test_boxes_at_a_precision_above_a_half():
     assert [b.kind for b in boxes] == ["missed"]
 
 
+def test_a_duplicate_is_false_whatever_the_precision_says():
+    """Precision does not fall with the score alone: 1/3 at the hit, 2/4 ... 5/7 further down.
+
+    The hit at 0.7 is not shown, its duplicate at 0.2 is: false, and the object counts as missed.
+    """
+    objects = [[0, 0, 0, 100 * n, 0, 100 * n + 10, 10] for n in range(6)]
+    gt = torch.tensor(objects, dtype=torch.double)
+    boxes = [(900, 900, 910, 910), (900, 800, 910, 810), (0, 0, 10, 10)]  # false, false, hit
+    boxes += [(100 * n, 0, 100 * n + 10, 10) for n in range(1, 6)] + [(0, 0, 10, 10)]
+    scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.2]
+    rows = [[0, 0, s, *box] for s, box in zip(scores, boxes, strict=True)]
+    detections = torch.tensor(rows, dtype=torch.double)
+    match_detections = VOCMeanAveragePrecision(1).match
+    curves = curves_of(detections, gt, 1, match_detections(detections, gt))
+    (shown,) = boxes_at_precision(1, (detections, gt), curves, match_detections)
+    at_first = [b.kind for b in shown if b.box == (0, 0, 10, 10)]
+    assert at_first == ["false", "missed"]
+
+
 def test_boxes_are_judged_as_the_figures_are():
     """A 10×10 object detections with an IoU of a third: enough in DET, a miss in VOC."""
     gt = torch.tensor([[0, 0, 0, 0, 0, 10, 10]], dtype=torch.double)

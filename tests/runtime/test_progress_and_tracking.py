@@ -2,8 +2,10 @@
 
 import logging
 import socket
+import ssl
 import threading
 import time
+from urllib.error import URLError
 
 import pytest
 import pytorch_lightning as pl
@@ -124,6 +126,16 @@ def test_a_server_that_does_not_answer_is_told_in_time(speaks, monkeypatch):
         assert time.monotonic() - begun < 2
         thread.join()
     assert not tracking.answers(address)  # nobody listens any more
+
+
+def test_a_certificate_that_python_does_not_trust_is_an_answer(monkeypatch):
+    """W&B brings certificates of its own."""
+
+    def refuse(*_, **__):
+        raise URLError(ssl.SSLCertVerificationError("unable to get local issuer certificate"))
+
+    monkeypatch.setattr(tracking, "urlopen", refuse)
+    assert tracking.answers("https://example.org")
 
 
 def test_a_run_goes_on_offline_where_wandb_is_silent(tmp_path, monkeypatch, caplog):

@@ -170,6 +170,8 @@ def box_of(row: dict[str, Any], file: Path, where: str) -> tuple[float, float, f
     try:
         if box:
             x, y, width, height = map(float, box)
+            if min(width, height) < 0:
+                raise UserError(f"{file}: {where} has a 'bbox' of a negative size, {box}")
             return x, y, x + width, y + height
         polygons = row["segmentation"]
         xs = [float(v) for polygon in polygons for v in polygon[0::2]]

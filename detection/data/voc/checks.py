@@ -70,7 +70,8 @@ def check_pixels(annotation: VOCAnnotation) -> None:
     Raises:
         UserError: all are between 0 and 1.
     """
-    if all(x2 <= 1 and y2 <= 1 for _, _, x2, y2 in (thing.box for thing in annotation.objects)):
+    ends = [end for thing in annotation.objects for end in thing.box[2:]]
+    if max(ends) <= 1 and min(ends) > 0 and not all(end.is_integer() for end in ends):
         raise UserError(
             f"{annotation.path}: all boxes lie between 0 and 1, which are shares of the sides and "
             "no pixels: multiply them by <size>, or see data=yolo"

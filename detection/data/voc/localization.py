@@ -78,9 +78,7 @@ class VOCLocalization:
             )  # fmt: skip
         if warnings:
             log.warning(
-                "%d boxes or sizes are not taken as they stand: %s",
-                len(warnings),
-                some(warnings, most=2),
+                "%d boxes or sizes are not taken as they stand: %s", len(warnings), some(warnings)
             )
 
 

@@ -127,6 +127,13 @@ def test_shares_of_the_sides_are_no_pixels(tmp_path):
         data_of(folder(tmp_path, [("cat", "", 0.2, 0.25, 0.6, 0.75)]))
 
 
+@pytest.mark.parametrize("box", [(1, 1, 1, 1), (-19, -9, 0, 0)])
+def test_a_slip_of_the_mouse_in_a_corner_is_no_share(box, tmp_path, caplog):
+    train = data_of(folder(tmp_path, [("cat", "", *box)])).split("train")
+    assert (len(train), train.num_objects, train.searched) == (2, 2, [1])
+    assert "1 images of train hold a box that is dropped" in caplog.text
+
+
 def test_a_dropped_box_leaves_its_image_out_of_negatives(tmp_path):
     """The object may be anywhere there; the user may say otherwise, and tests look everywhere."""
     root = folder(tmp_path, [CAT, ("dog", "", 5, 5, 5, 90)])
