@@ -1,11 +1,13 @@
 """What a command says when it fails, and the exit code it leaves. Imports nothing slow."""
 
+import ctypes
 import errno
 import logging
 import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -28,7 +30,9 @@ from detection.errors import TrainingError, UserError
 USER_MISTAKE = 2
 FAILED = 1
 INTERRUPTED = 130
-FIRST_ENDS_S = 10.0
+ANSWER_S = 5.0
+PR_SET_PDEATHSIG = 1  # of Linux
+LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
 STOPPED = "interrupted: start again with the same run_dir= to go on"
 
 
@@ -43,6 +47,7 @@ def run(main: Callable[[], object], composes: bool = False) -> None:
         composes: its words are Hydra's, and are looked at first.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through to this function
+    end_with_first()
     take_signals()
     outlive_readers()
     with answering():
@@ -59,9 +64,10 @@ def take_signals() -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    before, came = sys.unraisablehook, [False]
+    before, came, answered = sys.unraisablehook, [False], threading.Event()
 
     def stop(number: int, frame: object) -> None:
+        answered.set()
         if came[0]:
             leave(INTERRUPTED, STOPPED)
         came[0] = True
@@ -79,6 +85,41 @@ def take_signals() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # under nohup it is not
         signal.signal(signal.SIGINT, stop)
     sys.unraisablehook = again
+    watch_signals(answered)
+
+
+def watch_signals(answered: threading.Event) -> None:
+    """End the process when a signal came and Python does not get to answer it.
+
+    So it is while machine code waits for another process of the run that will never come: Python
+    calls a signal's function between two of its own steps only. A thread hears of it at once.
+
+    Args:
+        answered: set when the signal's function is called.
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+
+    def no_longer() -> None:
+        with suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+
+    os.register_at_fork(after_in_child=no_longer)  # what a loader's worker is sent is its own
+
+    def watch(heard: socket.socket, _told: socket.socket) -> None:  # it keeps both open
+        while number := heard.recv(1):
+            is_end = number[0] in (signal.SIGINT, signal.SIGTERM)
+            if is_end and not answered.wait(ANSWER_S):
+                leave(INTERRUPTED, STOPPED)
+
+    threading.Thread(target=watch, args=(heard, told), daemon=True, name="signals").start()
+
+
+def end_with_first() -> None:
+    """Let a process that Lightning's first one started die with it, by kill -9 too (Linux)."""
+    if is_watched() and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def outlive_readers() -> None:
@@ -115,18 +156,24 @@ def answering() -> Iterator[None]:
         if trace:
             raise
         leave(FAILED, f"error: {error}")
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         answer_system(error, trace)
     except KeyboardInterrupt:
         leave(INTERRUPTED, STOPPED)
 
 
-def answer_system(error: OSError, trace: bool) -> None:
-    """End the process for what the system refused.
+def answer_system(error: OSError | RuntimeError, trace: bool) -> None:
+    """End the process for what the system refused, or when another one of the run has ended.
 
     Raises:
-        OSError: the same, of which there is nothing better to say.
+        OSError, RuntimeError: the same, of which there is nothing better to say.
     """
+    if isinstance(error, RuntimeError):
+        if trace or not any(words in str(error) for words in LOST):
+            raise error
+        leave(FAILED, "error: another process of this run has ended, and says why, here or in its "
+              "own log; the same run_dir= goes on")  # fmt: skip
+        return
     if isinstance(error, BrokenPipeError):  # who read the output is gone (`| head -1`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -185,14 +232,15 @@ def leave(code: int, message: str) -> None:
     and aborts when it comes back.
     """
     if code == INTERRUPTED:  # a second Ctrl-C has nothing to add
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        with suppress(ValueError):  # not the main thread: see `watch_signals`
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+        if is_watched():
+            hand_to_first()
     with suppress(OSError, ValueError):  # `| head -1` may have closed it
         sys.stdout.flush()
     write_to_log(message)
     print(message, file=sys.stderr, flush=True)
-    if code == INTERRUPTED:
-        outlast_first_process()
     searching = any(t.daemon and t.name == "proposals" for t in threading.enumerate())
     if searching or code == INTERRUPTED:
         logging.shutdown()
@@ -202,18 +250,22 @@ def leave(code: int, message: str) -> None:
     sys.exit(code)
 
 
-def outlast_first_process() -> None:
-    """In another process of a run: let the first end before.
+def hand_to_first() -> None:
+    """End a process that the first of a run watches, and the first too, as if it had the signal.
 
-    Lightning's first process watches those that it started, and kills the run, itself included and
-    in the middle of its end, when one of them has gone.
+    It would kill the run, itself included and in the middle of its end, were the code not 0; what
+    a run ends with, the first says.
     """
-    rank, started_by_torchrun = os.environ.get("LOCAL_RANK", "0"), "TORCHELASTIC_RUN_ID"
-    if rank == "0" or started_by_torchrun in os.environ:
-        return
-    first, end = os.getppid(), time.monotonic() + FIRST_ENDS_S
-    while os.getppid() == first and time.monotonic() < end:
-        time.sleep(0.05)
+    first = os.getppid()
+    time.sleep(1)  # a signal to all of them has it end by itself, and this one with it
+    if os.getppid() == first:
+        os.kill(first, signal.SIGTERM)
+    os._exit(0)
+
+
+def is_watched() -> bool:
+    """Whether Lightning's first process of this run started this one, and watches it."""
+    return os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def write_to_log(message: str) -> None:

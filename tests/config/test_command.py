@@ -90,6 +90,37 @@ run(main)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_waits_in_machine_code(number):
+    """As for a process of the run that never comes: Python's own handler is not called there."""
+    code = (
+        "import hashlib\nfrom detection.config import command\ncommand.ANSWER_S = 0.3\n"
+        "def main():\n    print('begun', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
+        "command.run(main)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.startswith("interrupted: start again")
+
+
+def test_a_process_whose_other_has_ended_says_so_in_a_line(capsys):
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:1")
+    with pytest.raises(SystemExit) as ended:
+        run(failing(lost))
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: another process of this run has ended")
+    with pytest.raises(RuntimeError, match="something else"):
+        run(failing(RuntimeError("something else")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("where", ["working", "deleting"])
 def test_signals_end_a_command_and_are_never_lost(number, where):
     """In a `__del__` too, where Python drops the exception; twice as well as once."""
