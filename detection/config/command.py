@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -30,8 +30,9 @@ from detection.errors import TrainingError, UserError
 USER_MISTAKE = 2
 FAILED = 1
 INTERRUPTED = 130
-ANSWER_S = 5.0
-PR_SET_PDEATHSIG = 1  # of Linux
+ANSWER_S = 5.0  # for which machine code may keep Python from answering a signal
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# how gloo and NCCL say that another process has gone
 LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
 STOPPED = "interrupted: start again with the same run_dir= to go on"
 
@@ -64,13 +65,12 @@ def take_signals() -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    before, came, answered = sys.unraisablehook, [False], threading.Event()
+    before, answered = sys.unraisablehook, threading.Event()
 
     def stop(number: int, frame: object) -> None:
-        answered.set()
-        if came[0]:
+        if answered.is_set():
             leave(INTERRUPTED, STOPPED)
-        came[0] = True
+        answered.set()
         raise KeyboardInterrupt
 
     def again(event: "sys.UnraisableHookArgs") -> None:
@@ -162,7 +162,7 @@ def answering() -> Iterator[None]:
         leave(INTERRUPTED, STOPPED)
 
 
-def answer_system(error: OSError | RuntimeError, trace: bool) -> None:
+def answer_system(error: OSError | RuntimeError, trace: bool) -> NoReturn:
     """End the process for what the system refused, or when another one of the run has ended.
 
     Raises:
@@ -173,7 +173,6 @@ def answer_system(error: OSError | RuntimeError, trace: bool) -> None:
             raise error
         leave(FAILED, "error: another process of this run has ended, and says why, here or in its "
               "own log; the same run_dir= goes on")  # fmt: skip
-        return
     if isinstance(error, BrokenPipeError):  # who read the output is gone (`| head -1`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -224,7 +223,7 @@ def of_one_job() -> AbstractContextManager[None]:
     return answering() if is_alone else nullcontext()
 
 
-def leave(code: int, message: str) -> None:
+def leave(code: int, message: str) -> NoReturn:
     """Print a message on standard error and end the process.
 
     After Ctrl-C at once: what is kept is on disk, and Python's own end, with torch loaded, takes
@@ -250,7 +249,7 @@ def leave(code: int, message: str) -> None:
     sys.exit(code)
 
 
-def hand_to_first() -> None:
+def hand_to_first() -> NoReturn:
     """End a process that the first of a run watches, and the first too, as if it had the signal.
 
     It would kill the run, itself included and in the middle of its end, were the code not 0; what
